@@ -1,0 +1,1 @@
+//! API, pages and the read model.

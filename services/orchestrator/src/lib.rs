@@ -1,0 +1,1 @@
+//! Owns runs and locks.

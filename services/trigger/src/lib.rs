@@ -1,0 +1,1 @@
+//! CI events in, run requests out.

@@ -1,0 +1,1 @@
+//! Collects evidence and gives verdicts.

@@ -1,0 +1,1 @@
+//! Connection to NATS JetStream: streams, typed publish and consume, trace context.

@@ -1,0 +1,1 @@
+//! The Run and Lock aggregates: what happens next, and why.

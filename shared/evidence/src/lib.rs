@@ -1,0 +1,1 @@
+//! Sequential statistics for verification.

@@ -1,0 +1,5 @@
+//! Event-sourced aggregates on JetStream.
+
+mod aggregate;
+
+pub use aggregate::{Aggregate, Decision, Input, refuse};

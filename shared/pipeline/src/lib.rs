@@ -1,0 +1,3 @@
+//! The pipeline language: YAML to checked model to plan.
+
+pub mod plan;

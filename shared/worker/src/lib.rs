@@ -1,0 +1,1 @@
+//! Doing tasks: leases, fences, announcements, grouped results.
