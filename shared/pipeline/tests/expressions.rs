@@ -139,6 +139,15 @@ fn deep_and_long_expressions_are_errors_not_overflows() {
     on_a_small_stack(|| {
         let nasty = [
             "(".repeat(1_999),
+            "!".repeat(159) + "true",
+            "-".repeat(159) + "1",
+            "1".to_owned() + &"+1".repeat(159),
+            "a".to_owned() + &".a".repeat(159),
+            "inputs".to_owned() + &"[0]".repeat(80),
+            "1&&".repeat(80) + "1",
+            "1<".repeat(159) + "1",
+            "true ? 1 : ".repeat(24) + "1",
+            "(".repeat(24) + &"!".repeat(110) + "1" + &")".repeat(24),
             "[".repeat(24) + &"]".repeat(24),
             "!".repeat(1_999),
             "-".repeat(1_998) + "1",
