@@ -241,6 +241,12 @@ pub fn condition_references(condition: &str) -> Vec<(String, String)> {
     with_room(source, || Ok(Program::compile_condition(source)?.members())).unwrap_or_default()
 }
 
+/// Whether a condition says itself after which outcomes it holds. One that cannot be read is taken to do so.
+pub(crate) fn calls_status_function(condition: &str) -> bool {
+    let (source, _) = scan::condition(condition);
+    with_room(source, || Ok(Program::compile_condition(source)?.asks_for_status())).unwrap_or(true)
+}
+
 fn in_text(value: Value) -> String {
     match value {
         Value::String(text) => text,

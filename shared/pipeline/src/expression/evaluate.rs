@@ -21,16 +21,49 @@ const MAX_OPERATORS: usize = 160;
 
 /// Functions and macros of CEL's standard library.
 const FUNCTIONS: [&str; 38] = [
-    "all", "bool", "bytes", "contains", "double", "duration", "dyn", "endsWith", "exists", "exists_one", "filter",
-    "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds",
-    "getMinutes", "getMonth", "getSeconds", "has", "hasValue", "int", "map", "matches", "max", "min", "none", "of",
-    "ofNonZeroValue", "optional", "or", "orValue", "size", "startsWith", "string", "timestamp",
+    "all",
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "duration",
+    "dyn",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "has",
+    "hasValue",
+    "int",
+    "map",
+    "matches",
+    "max",
+    "min",
+    "none",
+    "of",
+    "ofNonZeroValue",
+    "optional",
+    "or",
+    "orValue",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
 ];
 
 /// Names that are neither namespaces nor variables of a macro.
-const TYPES: [&str; 12] = [
-    "bool", "bytes", "double", "duration", "int", "list", "map", "null_type", "optional", "string", "type", "uint",
-];
+const TYPES: [&str; 12] =
+    ["bool", "bytes", "double", "duration", "int", "list", "map", "null_type", "optional", "string", "type", "uint"];
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -224,13 +257,17 @@ impl Program {
                         format!("`{operator}` does not work on a {} and a {}", a.type_of(), b.type_of())
                     }
                     ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".into(),
-                    ExecutionError::Overflow(operator, _, _) => format!("`{operator}` gives a number that is too large"),
+                    ExecutionError::Overflow(operator, _, _) => {
+                        format!("`{operator}` gives a number that is too large")
+                    }
                     ExecutionError::IndexOutOfBounds(_) => "this list has no such element".into(),
                     ExecutionError::DuplicateKey(_) => "this map has the same key twice".into(),
                     ExecutionError::NotSupportedAsMethod { method, target } => {
                         format!("a {} has no method `{method}`", target.type_of())
                     }
-                    ExecutionError::FunctionError { function, .. } => format!("`{function}` does not accept this value"),
+                    ExecutionError::FunctionError { function, .. } => {
+                        format!("`{function}` does not accept this value")
+                    }
                     _ => "this does not work with these values".into(),
                 };
                 ExpressionError::new(kind, self.start, message)
