@@ -10,7 +10,7 @@ use cel::{Context, Env, ExecutionError, IdedExpr};
 use serde_json::Value;
 
 use super::scan::Outside;
-use super::{ExpressionError, ExpressionErrorKind, NAMESPACES, STATUS_FUNCTIONS, Status};
+use super::{ExpressionError, ExpressionErrorKind, Member, NAMESPACES, STATUS_FUNCTIONS, Status};
 use crate::nearest;
 
 /// The parser descends once per bracket and once per operator; these keep it within a small stack, and the time it
@@ -100,7 +100,25 @@ impl Program {
                     .help("see https://cel.dev for the language")
             })?
             .map_err(|errors| syntax_error(&source, start, &errors))?;
-        Ok(Self { source, compiled, start, is_condition })
+        let program = Self { source, compiled, start, is_condition };
+        program.loops_little()?;
+        Ok(program)
+    }
+
+    /// Loops in loops in loops take the third power of the length of a list.
+    fn loops_little(&self) -> Result<(), ExpressionError> {
+        // A loop binds its variable and what it gathers, so two loops bind four names.
+        const NAMES_OF_TWO: usize = 4;
+        let mut too_deep = false;
+        walk(self.compiled.expression(), &mut Vec::new(), &mut |node, bound| {
+            too_deep |= matches!(node.expr, Expr::Comprehension(_)) && bound.len() >= NAMES_OF_TWO;
+        });
+        if too_deep {
+            let message = "this expression loops inside of a loop inside of a loop";
+            return Err(ExpressionError::new(ExpressionErrorKind::Syntax, self.start, message)
+                .help("expected `map`, `filter`, `all` and `exists` at most two deep"));
+        }
+        Ok(())
     }
 
     pub(super) fn asks_for_status(&self) -> bool {
@@ -155,8 +173,14 @@ impl Program {
         })
     }
 
+    /// Checks all names, and says what is read.
+    pub(super) fn checked_members(&self) -> Result<Vec<Member>, ExpressionError> {
+        self.check_names()?;
+        Ok(self.members())
+    }
+
     /// Checks that every free name is a namespace and every function exists.
-    pub(super) fn check_names(&self) -> Result<(), ExpressionError> {
+    fn check_names(&self) -> Result<(), ExpressionError> {
         let mut wrong = None;
         walk(self.compiled.expression(), &mut Vec::new(), &mut |node, bound| {
             let error = match &node.expr {
@@ -173,11 +197,13 @@ impl Program {
         if NAMESPACES.contains(&name) || TYPES.contains(&name) {
             return None;
         }
-        let error = ExpressionError::new(
-            ExpressionErrorKind::UnknownName,
-            self.position_of(name),
-            format!("there is no namespace `{name}`"),
-        );
+        let position = self.position_of(name);
+        let error =
+            ExpressionError::new(ExpressionErrorKind::UnknownName, position, format!("there is no namespace `{name}`"));
+        let before = &self.source[..position];
+        if before.strip_suffix('-').is_some_and(|rest| rest.ends_with(|c: char| c.is_ascii_alphanumeric())) {
+            return Some(error.help("`-` subtracts; for a name with `-` write for example `inputs[\"log-level\"]`"));
+        }
         Some(error.help(match nearest(name, NAMESPACES) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("expected one of {}; text needs quotes", NAMESPACES.join(", ")),
@@ -206,7 +232,7 @@ impl Program {
     }
 
     /// What is read of each namespace.
-    pub(super) fn members(&self) -> Vec<(String, String)> {
+    fn members(&self) -> Vec<Member> {
         let mut found = Vec::new();
         walk(self.compiled.expression(), &mut Vec::new(), &mut |node, bound| {
             if let Expr::Select(select) = &node.expr

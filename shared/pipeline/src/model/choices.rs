@@ -66,7 +66,7 @@ choice! {
 }
 
 choice! {
-    "what happens when an executor is lost";
+    "a way to go on without the executor";
     /// What happens when the executor of a script vanishes in the middle of it.
     pub enum OnCrash {
         /// The script is run again: it has to be safe to repeat.

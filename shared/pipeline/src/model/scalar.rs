@@ -4,7 +4,7 @@ use schemars::json_schema;
 
 use crate::decode::{Decode, Reader};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::expression::{self, ExpressionError};
+use crate::expression::{self, ExpressionError, Member};
 use crate::yaml::{Node, Shape};
 
 /// Why a text is not a value of its type.
@@ -164,17 +164,25 @@ scalar!(Text, "text", { "type": "string", "minLength": 1 });
 
 /// Text with `${{ }}` expressions, checked for syntax and names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(pub(crate) String);
+pub struct Template {
+    written: String,
+    reads: Vec<Member>,
+}
 
 impl Template {
     /// As it is written.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.written
+    }
+
+    /// What its expressions read.
+    pub fn reads(&self) -> &[Member] {
+        &self.reads
     }
 
     fn read(text: &str) -> Result<Self, Wrong> {
-        expression::check(text).map_err(Wrong::of_expression)?;
-        Ok(Self(text.to_owned()))
+        let reads = expression::members(text).map_err(Wrong::of_expression)?;
+        Ok(Self { written: text.to_owned(), reads })
     }
 }
 
@@ -184,17 +192,25 @@ scalar!(Template, "text", {
 
 /// An `if:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition(pub(crate) String);
+pub struct Condition {
+    written: String,
+    reads: Vec<Member>,
+}
 
 impl Condition {
     /// As it is written.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.written
+    }
+
+    /// What its expressions read.
+    pub fn reads(&self) -> &[Member] {
+        &self.reads
     }
 
     fn read(text: &str) -> Result<Self, Wrong> {
-        expression::check_condition(text).map_err(Wrong::of_expression)?;
-        Ok(Self(text.to_owned()))
+        let reads = expression::condition_members(text).map_err(Wrong::of_expression)?;
+        Ok(Self { written: text.to_owned(), reads })
     }
 }
 
@@ -220,8 +236,12 @@ impl Duration {
             let help = format!("did you mean `{}s`? {example}", shortened(text));
             return Err(Wrong::new(format!("the duration `{}` has no unit", shortened(text)), help));
         }
-        let length = humantime::parse_duration(text)
-            .map_err(|error| Wrong::new(format!("`{}` is not a duration: {error}", shortened(text)), example))?;
+        let length = humantime::parse_duration(text).map_err(|error| {
+            // After the comma it lists all units there are.
+            let reason = error.to_string();
+            let reason = reason.split(", supported").next().unwrap_or_default();
+            Wrong::new(format!("`{}` is not a duration: {reason}", shortened(text)), example)
+        })?;
         match i64::try_from(length.as_millis()) {
             Ok(0) => Err(Wrong::new("this duration is shorter than a millisecond", example)),
             Ok(milliseconds) if milliseconds <= LONGEST => Ok(Self(milliseconds)),
