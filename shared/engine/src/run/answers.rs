@@ -25,6 +25,14 @@ impl Deciding<'_> {
         if result.outcome() == Outcome::Succeeded {
             return self.finish(end);
         }
+        if running.stopping_ms.is_some() {
+            end.outcome = Outcome::Cancelled.into();
+            if end.message.is_empty() {
+                end.message = "stopped".to_owned();
+            }
+            return self.finish(end);
+        }
+        end.outcome = Outcome::Failed.into();
         end.error_class = match result.error_class() {
             ErrorClass::Unspecified => ErrorClass::Unknown.into(),
             class => class.into(),
@@ -32,12 +40,7 @@ impl Deciding<'_> {
         if end.message.is_empty() {
             end.message = "the executor reported a failure and no reason".to_owned();
         }
-        if running.stopping_ms.is_some() {
-            end.outcome = Outcome::Cancelled.into();
-        } else {
-            end.outcome = Outcome::Failed.into();
-            end.retry_at_ms = self.retry_at(started, at, end.error_class());
-        }
+        end.retry_at_ms = self.retry_at(started, at, end.error_class());
         self.finish(end);
     }
 

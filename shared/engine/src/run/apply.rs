@@ -201,7 +201,7 @@ impl Run {
             }
             Some(run_command::Kind::RollBack(roll_back)) => {
                 if let Some(index) = self.stage_index(&roll_back.stage_id) {
-                    let reason = format!("rolled back by {by}{because}");
+                    let reason = format!("{by} asked to roll it back{because}");
                     self.stop(index, &reason, event.time_ms);
                     let stage = self.stage_mut(index);
                     if stage.phase == StagePhase::Ended {
@@ -265,15 +265,16 @@ impl StageState {
             }
             self.latest = Some(observation);
         }
+        if event.outcome() == Outcome::Superseded {
+            self.superseded = Some(event.message.clone());
+        }
         if at.rollback {
             if is_trouble(event.outcome())
                 && let Some(rolling) = &mut self.rolling_back
             {
                 rolling.failed.get_or_insert_with(|| format!("`{}`: {}", event.step_id, event.message));
             }
-        } else if event.outcome() == Outcome::Superseded {
-            self.superseded = Some(event.message.clone());
-        } else if is_trouble(event.outcome()) {
+        } else if is_trouble(event.outcome()) && event.outcome() != Outcome::Superseded {
             self.trouble.get_or_insert_with(|| Trouble {
                 outcome: event.outcome(),
                 reason: format!("`{}`: {}", event.step_id, event.message),

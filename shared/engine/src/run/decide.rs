@@ -137,7 +137,7 @@ impl<'a> Deciding<'a> {
         let goes_on = if self.run.cancelled.as_ref().is_some_and(|cancelled| cancelled.times > 1) {
             Ok(false)
         } else {
-            LazyScope::new(&self.run, started, self.id, stage).holds(plan.condition.as_deref(), &[standing.status()])
+            LazyScope::new(&self.run, started, self.id, stage).holds(plan.condition.as_deref(), standing.status())
         };
         let (outcome, reason) = match goes_on {
             Ok(true) => {
@@ -217,7 +217,7 @@ impl<'a> Deciding<'a> {
                 self.start(started, at);
                 true
             }
-            StepPhase::Pending if self.run.stages[stage].superseded.is_some() && !at.rollback => {
+            StepPhase::Pending if self.is_superseded_in_peace(stage) => {
                 self.finish_stage(started, stage);
                 true
             }
@@ -228,6 +228,11 @@ impl<'a> Deciding<'a> {
         }
     }
 
+    /// A newer release has taken over and nothing had gone wrong: what is left of the stage is not needed.
+    fn is_superseded_in_peace(&self, stage: usize) -> bool {
+        self.run.stages[stage].superseded.is_some() && self.run.stages[stage].trouble.is_none()
+    }
+
     /// Starts or skips the step that a stage has come to.
     fn consider_step(&mut self, started: &Started, at: StepRef) {
         let step = started.step(at);
@@ -235,8 +240,9 @@ impl<'a> Deciding<'a> {
         if let Some(reason) = skip {
             return self.skip(at, reason);
         }
-        let statuses = if at.rollback { vec![Status::Success, Status::Failure] } else { self.statuses(at.stage) };
-        match LazyScope::new(&self.run, started, self.id, at.stage).holds(step.condition.as_deref(), &statuses) {
+        // Undoing goes well until a step of it fails, and then none follows.
+        let status = if at.rollback { Status::Success } else { self.status(at.stage) };
+        match LazyScope::new(&self.run, started, self.id, at.stage).holds(step.condition.as_deref(), status) {
             Ok(true) => self.start(started, at),
             Ok(false) if step.condition.is_some() => self.skip(at, "its condition does not hold"),
             Ok(false) => self.skip(at, "an earlier step of the stage did not end well"),
@@ -244,16 +250,15 @@ impl<'a> Deciding<'a> {
         }
     }
 
-    /// What is true of a stage for the conditions of its steps. After a rollback a step has failed and has been undone.
-    fn statuses(&self, stage: usize) -> Vec<Status> {
+    /// What is true of a stage for the conditions of its steps.
+    fn status(&self, stage: usize) -> Status {
         let state = &self.run.stages[stage];
-        let Some(trouble) = &state.trouble else { return vec![Status::Success] };
-        let mut statuses =
-            vec![if trouble.outcome == Outcome::Cancelled { Status::Cancelled } else { Status::Failure }];
-        if state.rolling_back.as_ref().is_some_and(|rolling| rolling.failed.is_none()) {
-            statuses.push(Status::RolledBack);
+        match (&state.trouble, &state.rolling_back) {
+            (None, _) => Status::Success,
+            (Some(_), Some(rolling)) if rolling.failed.is_none() => Status::RolledBack,
+            (Some(trouble), _) if trouble.outcome == Outcome::Cancelled => Status::Cancelled,
+            (Some(_), _) => Status::Failure,
         }
-        statuses
     }
 
     /// After trouble only what does not touch the target may still run.
@@ -293,10 +298,17 @@ impl<'a> Deciding<'a> {
     fn start(&mut self, started: &Started, at: StepRef) {
         let step = started.step(at);
         let number = self.run.step_state(at).attempt + 1;
-        let state = &self.run.stages[at.stage];
+        let state = self.run.stages[at.stage].clone();
         match &step.action {
             Action::Lock { .. } if matches!(state.lock, LockState::Held(_)) => {
                 return self.skip(at, "the stage holds the lock already");
+            }
+            Action::Lock { .. } => {
+                // From here on this request is the one that counts: the one before it no longer watches.
+                if let LockState::Watching(before) = &state.lock {
+                    let effect = release_lock(started, self.id, at.stage, before, false);
+                    self.send(effect);
+                }
             }
             Action::Unlock { watching } => {
                 let Some(acquisition) = state.lock.acquisition().cloned() else {
@@ -375,7 +387,8 @@ impl<'a> Deciding<'a> {
         };
         let with = |outcome: Outcome| ending(&|stage| self.run.stages[stage].outcome() == Some(outcome));
         let broken = ending(&|stage| {
-            self.run.stages[stage].rolling_back.as_ref().is_some_and(|rolling| rolling.failed.is_some())
+            let state = &self.run.stages[stage];
+            state.superseded.is_none() && state.rolling_back.as_ref().is_some_and(|rolling| rolling.failed.is_some())
         });
         let (outcome, reason) = if let Some(reason) = broken {
             (Outcome::Failed, reason)

@@ -5,7 +5,7 @@ use cdflow_protocol::UnixMillis;
 
 use super::{
     state::{Run, Running, StagePhase, Started, StepPhase, StepRef},
-    timing::duration,
+    timing::{APPROVAL_GRACE_MS, duration},
 };
 
 /// One thing that a live run waits for.
@@ -63,11 +63,12 @@ fn of_step(run: &Run, started: &Started, at: StepRef, now: UnixMillis) -> Option
     let (since, waits_for, released_by) = match &run.step_state(at).phase {
         StepPhase::Running(running) => {
             let (waits_for, released_by) = of_running(started, at, running);
-            let until = match running.event.deadline_ms {
-                0 => String::new(),
-                deadline => format!("; given up in {}", duration((deadline - now).max(0))),
+            let within = |deadline: UnixMillis| duration((deadline - now).max(0));
+            let until = match (&step.action, running.event.deadline_ms) {
+                (_, 0) | (Action::Wait { .. } | Action::Verify { .. } | Action::Watch { .. }, _) => String::new(),
+                (Action::Approve { .. }, deadline) => format!("; expires in {}", within(deadline - APPROVAL_GRACE_MS)),
+                (_, deadline) => format!("; given up in {}", within(deadline)),
             };
-            let until = if matches!(step.action, Action::Wait { .. }) { String::new() } else { until };
             (running.event.time_ms, waits_for, released_by + &until)
         }
         StepPhase::Resting { until_ms, last, .. } => (

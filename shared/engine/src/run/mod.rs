@@ -4,7 +4,7 @@
 //! A stage starts when every stage that it `needs` has ended, or is promoted and not in trouble. Its `if` decides then,
 //! with GitHub Actions' reading: no condition is `success()`, and a condition that asks for no status means
 //! `success() && …`. `success()` holds when all needed stages succeeded or are promoted; `failure()` when one failed,
-//! was rejected or expired; `rolled_back()` when one was rolled back. **A stage that was skipped is no success**:
+//! was rejected, expired or was rolled back; `rolled_back()` when one was rolled back and none worse. **A stage that was skipped is no success**:
 //! stages that need it are skipped too unless their condition asks for a status otherwise (`always()`, `!failure()`), and
 //! `failure()` looks through it at what it needed itself. After a cancellation only `always()` and the like hold.
 //!
@@ -178,9 +178,10 @@ impl Deciding<'_> {
             time_ms: self.now,
         };
         self.emit(run_event::Kind::RunStarted(event.clone()));
-        match apply::read_plan(&event) {
-            Err(reason) if self.run.started.is_none() => Err(refuse("bad-plan", reason)),
-            _ => Ok(()),
+        if self.run.started.is_none() {
+            let reason = apply::read_plan(&event).err().unwrap_or_default();
+            return Err(refuse("bad-plan", reason));
         }
+        Ok(())
     }
 }

@@ -59,6 +59,11 @@ impl Deciding<'_> {
         let state = &self.run.stages[stage];
         let trouble = state.trouble.as_ref();
         let because = trouble.map_or(String::new(), |trouble| trouble.reason.clone());
+        if let (Some(by), Some(trouble)) = (&state.superseded, trouble)
+            && state.changed
+        {
+            return (trouble.outcome, format!("{because}; not rolled back, since it was {by}"));
+        }
         if let Some(rolling) = &state.rolling_back {
             return match &rolling.failed {
                 None => (Outcome::RolledBack, rolling.reason.clone()),
@@ -73,9 +78,6 @@ impl Deciding<'_> {
             };
         }
         match (&state.superseded, trouble) {
-            (Some(by), Some(trouble)) if state.changed => {
-                (trouble.outcome, format!("{because}; not rolled back, since it was {by}"))
-            }
             (Some(by), None) if state.changed && state.promoted_ms.is_some() => (Outcome::Succeeded, by.clone()),
             (Some(by), None) if state.changed => {
                 (Outcome::Failed, format!("{by} before it was promoted. {}", what_is_where(state)))

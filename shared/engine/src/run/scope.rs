@@ -110,17 +110,11 @@ impl<'a> LazyScope<'a> {
             .map_err(|e| format!("{what} cannot be filled in: {}", within(&e, template)))
     }
 
-    /// Whether a condition holds after any of `statuses`. No condition is `success()`.
-    pub(super) fn holds(&mut self, condition: Option<&str>, statuses: &[Status]) -> Result<bool, String> {
-        let Some(condition) = condition else { return Ok(statuses.contains(&Status::Success)) };
-        for status in statuses {
-            let answer = expression::holds(condition, self.values(), *status)
-                .map_err(|e| format!("`if: {condition}` cannot be decided: {e}"))?;
-            if answer {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether a condition holds. No condition is `success()`.
+    pub(super) fn holds(&mut self, condition: Option<&str>, status: Status) -> Result<bool, String> {
+        let Some(condition) = condition else { return Ok(status == Status::Success) };
+        expression::holds(condition, self.values(), status)
+            .map_err(|e| format!("`if: {condition}` cannot be decided: {e}"))
     }
 
     fn values(&mut self) -> &Value {

@@ -25,7 +25,7 @@ const STOP_GIVE_UP_MS: i64 = 60_000;
 /// roll back a release that may be fine.
 const VERIFIER_GRACE_MS: i64 = 600_000;
 /// How much longer than it was told the approval may take to say that it expired.
-const APPROVAL_GRACE_MS: i64 = 60_000;
+pub(super) const APPROVAL_GRACE_MS: i64 = 60_000;
 
 /// When an attempt that starts now is given up, or a wait is over; 0 is never.
 pub(super) fn attempt_deadline(step: &Step, now: UnixMillis) -> UnixMillis {
