@@ -16,13 +16,15 @@
 //! ```
 
 mod evaluate;
+mod room;
 mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use evaluate::Program;
+use room::with_room;
 use scan::{Part, parts};
 
 /// Names that stand at the start of a reference: `inputs.version`, `stage.url`.
@@ -106,17 +108,24 @@ impl ExpressionError {
 /// When an expression is malformed, or does not fit the values in `scope`.
 pub fn render(template: &str, scope: &Value) -> Result<Value, ExpressionError> {
     let parts = parts(template)?;
-    if let [Part::Expression { source, offset }] = parts.as_slice() {
+    if let [Part::Text(text)] = parts.as_slice() {
+        return Ok(Value::String((*text).to_owned()));
+    }
+    with_room(template, || render_parts(&parts, scope))
+}
+
+fn render_parts(parts: &[Part<'_>], scope: &Value) -> Result<Value, ExpressionError> {
+    if let [Part::Expression { source, offset }] = parts {
         return Program::compile(source).and_then(|program| program.value(scope)).map_err(|e| e.moved_by(*offset));
     }
-    let mut text = String::with_capacity(template.len());
+    let mut text = String::new();
     for part in parts {
         match part {
             Part::Text(literal) => text.push_str(literal),
             Part::Expression { source, offset } => {
                 let value = Program::compile(source)
                     .and_then(|program| program.value(scope))
-                    .map_err(|e| e.moved_by(offset))?;
+                    .map_err(|e| e.moved_by(*offset))?;
                 text.push_str(&in_text(value));
             }
         }
@@ -163,11 +172,14 @@ pub fn holds(condition: &str, scope: &Value, status: Status) -> Result<bool, Exp
     if source.trim().is_empty() {
         return Ok(status == Status::Success);
     }
-    let program = Program::compile_condition(source).map_err(|e| e.moved_by(offset))?;
-    if !program.asks_for_status() && status != Status::Success {
-        return Ok(false);
-    }
-    match program.value_after(scope, status).map_err(|e| e.moved_by(offset))? {
+    let value = with_room(source, || {
+        let program = Program::compile_condition(source)?;
+        if !program.asks_for_status() && status != Status::Success {
+            return Ok(Value::Bool(false));
+        }
+        program.value_after(scope, status)
+    });
+    match value.map_err(|e| e.moved_by(offset))? {
         Value::Bool(answer) => Ok(answer),
         other => Err(ExpressionError::new(
             ExpressionErrorKind::Evaluation,
@@ -186,7 +198,7 @@ pub fn holds(condition: &str, scope: &Value, status: Status) -> Result<bool, Exp
 pub fn check(template: &str) -> Result<(), ExpressionError> {
     for part in parts(template)? {
         if let Part::Expression { source, offset } = part {
-            Program::compile(source).and_then(|program| program.check_names()).map_err(|e| e.moved_by(offset))?;
+            with_room(source, || Program::compile(source)?.check_names()).map_err(|e| e.moved_by(offset))?;
         }
     }
     Ok(())
@@ -201,7 +213,7 @@ pub fn check_condition(condition: &str) -> Result<(), ExpressionError> {
     if source.trim().is_empty() {
         return Ok(());
     }
-    Program::compile_condition(source).and_then(|program| program.check_names()).map_err(|e| e.moved_by(offset))
+    with_room(source, || Program::compile_condition(source)?.check_names()).map_err(|e| e.moved_by(offset))
 }
 
 /// Whether a string holds an expression at all.
@@ -212,21 +224,27 @@ pub fn is_template(text: &str) -> bool {
 /// The members of each namespace that a template reads directly: `inputs.version` gives `("inputs", "version")`.
 /// Malformed expressions give nothing.
 pub fn references(template: &str) -> Vec<(String, String)> {
-    let mut found = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for part in parts(template).unwrap_or_default() {
         if let Part::Expression { source, .. } = part
-            && let Ok(program) = Program::compile(source)
+            && let Ok(members) = with_room(source, || Ok(Program::compile(source)?.members()))
         {
-            found.extend(program.members().into_iter().map(|pair| (pair, ())));
+            found.extend(members);
         }
     }
-    found.into_keys().collect()
+    found.into_iter().collect()
 }
 
 /// As [`references`], for a condition.
 pub fn condition_references(condition: &str) -> Vec<(String, String)> {
     let (source, _) = scan::condition(condition);
-    Program::compile_condition(source).map(|program| program.members()).unwrap_or_default()
+    with_room(source, || Ok(Program::compile_condition(source)?.members())).unwrap_or_default()
+}
+
+/// Whether a condition says itself after which outcomes it holds. One that cannot be read is taken to do so.
+pub(crate) fn calls_status_function(condition: &str) -> bool {
+    let (source, _) = scan::condition(condition);
+    with_room(source, || Ok(Program::compile_condition(source)?.asks_for_status())).unwrap_or(true)
 }
 
 fn in_text(value: Value) -> String {

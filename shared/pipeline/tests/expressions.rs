@@ -116,10 +116,10 @@ fn a_check_finds_names_that_do_not_exist_without_any_values() {
     assert!(check_condition("succes()").unwrap_err().help.unwrap().contains("`success`"));
     assert!(check("${{ success() }}").is_err());
     assert_eq!(check("abc ${{ evnt.x }}").unwrap_err().offset, 8);
-    assert_eq!(references("${{ inputs.a + stages.qa.outputs.b }}"), [
-        ("inputs".to_owned(), "a".to_owned()),
-        ("stages".to_owned(), "qa".to_owned())
-    ]);
+    assert_eq!(
+        references("${{ inputs.a + stages.qa.outputs.b }}"),
+        [("inputs".to_owned(), "a".to_owned()), ("stages".to_owned(), "qa".to_owned())]
+    );
     assert_eq!(condition_references("inputs.a"), [("inputs".to_owned(), "a".to_owned())]);
 }
 
@@ -139,6 +139,15 @@ fn deep_and_long_expressions_are_errors_not_overflows() {
     on_a_small_stack(|| {
         let nasty = [
             "(".repeat(1_999),
+            "!".repeat(159) + "true",
+            "-".repeat(159) + "1",
+            "1".to_owned() + &"+1".repeat(159),
+            "a".to_owned() + &".a".repeat(159),
+            "inputs".to_owned() + &"[0]".repeat(80),
+            "1&&".repeat(80) + "1",
+            "1<".repeat(159) + "1",
+            "true ? 1 : ".repeat(24) + "1",
+            "(".repeat(24) + &"!".repeat(110) + "1" + &")".repeat(24),
             "[".repeat(24) + &"]".repeat(24),
             "!".repeat(1_999),
             "-".repeat(1_998) + "1",
@@ -212,8 +221,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map("[a-z]{1,5}", inner, 0..4)
-                .prop_map(|m| Value::Object(m.into_iter().collect())),
+            prop::collection::btree_map("[a-z]{1,5}", inner, 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     })
 }

@@ -17,19 +17,53 @@ use crate::nearest;
 /// takes within milliseconds.
 const MAX_LENGTH: usize = 2_000;
 const MAX_NESTING: usize = 24;
+const MAX_OPERATORS: usize = 160;
 
 /// Functions and macros of CEL's standard library.
 const FUNCTIONS: [&str; 38] = [
-    "all", "bool", "bytes", "contains", "double", "duration", "dyn", "endsWith", "exists", "exists_one", "filter",
-    "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds",
-    "getMinutes", "getMonth", "getSeconds", "has", "hasValue", "int", "map", "matches", "max", "min", "none", "of",
-    "ofNonZeroValue", "optional", "or", "orValue", "size", "startsWith", "string", "timestamp",
+    "all",
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "duration",
+    "dyn",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "has",
+    "hasValue",
+    "int",
+    "map",
+    "matches",
+    "max",
+    "min",
+    "none",
+    "of",
+    "ofNonZeroValue",
+    "optional",
+    "or",
+    "orValue",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
 ];
 
 /// Names that are neither namespaces nor variables of a macro.
-const TYPES: [&str; 12] = [
-    "bool", "bytes", "double", "duration", "int", "list", "map", "null_type", "optional", "string", "type", "uint",
-];
+const TYPES: [&str; 12] =
+    ["bool", "bytes", "double", "duration", "int", "list", "map", "null_type", "optional", "string", "type", "uint"];
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -188,26 +222,21 @@ impl Program {
     fn evaluation_error(&self, error: &ExecutionError, scope: &Value) -> ExpressionError {
         let kind = ExpressionErrorKind::Evaluation;
         match error {
-            ExecutionError::UndeclaredReference(name) => self
-                .unknown_namespace(name)
-                .or_else(|| self.unknown_function(name).filter(|_| !NAMESPACES.contains(&name.as_str())))
-                .unwrap_or_else(|| {
+            ExecutionError::UndeclaredReference(name) => {
+                let wrong = if self.calls(name) { self.unknown_function(name) } else { self.unknown_namespace(name) };
+                wrong.unwrap_or_else(|| {
                     ExpressionError::new(kind, self.position_of(name), format!("nothing is known of `{name}` here"))
                         .help(format!("known here: {}", names_of(scope)))
-                }),
+                })
+            }
             ExecutionError::NoSuchKey(name) => {
                 let error = ExpressionError::new(kind, self.position_of(name), format!("there is no `{name}` here"));
-                let holder = self
-                    .members()
-                    .into_iter()
-                    .find(|(_, member)| member == name.as_ref())
-                    .and_then(|(namespace, _)| scope.get(&namespace).map(|members| (namespace, members)));
-                match holder {
-                    Some((namespace, members)) => {
-                        let known: Vec<&str> = members.as_object().into_iter().flatten().map(|(n, _)| n.as_str()).collect();
-                        match nearest(name, known.iter().copied()) {
-                            Some(near) => error.help(format!("did you mean `{namespace}.{near}`?")),
-                            None => error.help(format!("`{namespace}` has {}", names_of(members))),
+                match self.holder_of(name, scope) {
+                    Some((path, members)) => {
+                        let known = members.as_object().into_iter().flatten().map(|(n, _)| n.as_str());
+                        match nearest(name, known) {
+                            Some(near) => error.help(format!("did you mean `{path}.{near}`?")),
+                            None => error.help(format!("`{path}` has {}", names_of(members))),
                         }
                     }
                     None => error.help("check with `has()` what may be missing, for example `has(inputs.note)`"),
@@ -228,18 +257,46 @@ impl Program {
                         format!("`{operator}` does not work on a {} and a {}", a.type_of(), b.type_of())
                     }
                     ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".into(),
-                    ExecutionError::Overflow(operator, _, _) => format!("`{operator}` gives a number that is too large"),
+                    ExecutionError::Overflow(operator, _, _) => {
+                        format!("`{operator}` gives a number that is too large")
+                    }
                     ExecutionError::IndexOutOfBounds(_) => "this list has no such element".into(),
                     ExecutionError::DuplicateKey(_) => "this map has the same key twice".into(),
                     ExecutionError::NotSupportedAsMethod { method, target } => {
                         format!("a {} has no method `{method}`", target.type_of())
                     }
-                    ExecutionError::FunctionError { function, .. } => format!("`{function}` does not accept this value"),
+                    ExecutionError::FunctionError { function, .. } => {
+                        format!("`{function}` does not accept this value")
+                    }
                     _ => "this does not work with these values".into(),
                 };
                 ExpressionError::new(kind, self.start, message)
             }
         }
+    }
+
+    fn calls(&self, function: &str) -> bool {
+        let mut calls = false;
+        walk(self.compiled.expression(), &mut Vec::new(), &mut |node, _| {
+            calls |= matches!(&node.expr, Expr::Call(call) if call.func_name == function);
+        });
+        calls
+    }
+
+    /// The map in `scope` that was asked for a member it does not have, and how the expression calls it.
+    fn holder_of<'s>(&self, member: &str, scope: &'s Value) -> Option<(String, &'s Value)> {
+        let mut holder = None;
+        walk(self.compiled.expression(), &mut Vec::new(), &mut |node, _| {
+            if let Expr::Select(select) = &node.expr
+                && select.field == member
+                && let Some(path) = path_of(&select.operand)
+                && let Some(found) = path.iter().try_fold(scope, |value, name| value.get(name))
+                && found.get(member).is_none()
+            {
+                holder = Some((path.join("."), found));
+            }
+        });
+        holder
     }
 
     /// Where a name is first written; the start of the expression if it is not.
@@ -254,6 +311,19 @@ impl Program {
                     && !is_part(bytes.get(at + name.len()))
             })
             .unwrap_or(self.start)
+    }
+}
+
+/// The names of `a.b.c`.
+fn path_of(node: &IdedExpr) -> Option<Vec<&str>> {
+    match &node.expr {
+        Expr::Ident(name) => Some(vec![name]),
+        Expr::Select(select) => {
+            let mut path = path_of(&select.operand)?;
+            path.push(&select.field);
+            Some(path)
+        }
+        _ => None,
     }
 }
 
@@ -290,7 +360,13 @@ fn within_limits(source: &str) -> Result<(), ExpressionError> {
         .help(format!("expected at most {MAX_LENGTH}")));
     }
     let mut depth = 0_usize;
+    let mut operators = 0_usize;
     for (at, byte) in Outside::new(source) {
+        operators += usize::from(byte.is_ascii_punctuation() && byte != b'_');
+        if operators > MAX_OPERATORS {
+            return Err(ExpressionError::new(ExpressionErrorKind::Syntax, at, "this expression is too long")
+                .help(format!("expected at most {MAX_OPERATORS} operators, brackets, dots and commas")));
+        }
         match byte {
             // A ternary nests its right side as a bracket does.
             b'(' | b'[' | b'{' | b'?' => depth += 1,
@@ -316,7 +392,8 @@ fn syntax_error(source: &str, start: usize, errors: &cel::ParseErrors) -> Expres
     };
     let column = usize::try_from(column - 1).unwrap_or(0);
     let in_line = source[line_start..].char_indices().nth(column).map_or(source.len() - line_start, |(at, _)| at);
-    let message = first.msg.trim_start_matches("Syntax error: ");
+    // The parser lists all thirteen tokens that could start a value.
+    let message = first.msg.trim_start_matches("Syntax error: ").split(" expecting {").next().unwrap_or_default();
     ExpressionError::new(ExpressionErrorKind::Syntax, line_start + in_line, format!("not a CEL expression: {message}"))
         .help("text needs quotes, and `==`, `&&`, `||`, `!` compare and combine")
 }
