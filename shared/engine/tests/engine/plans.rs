@@ -80,7 +80,7 @@ pub fn rollback() -> Vec<Step> {
     ]
 }
 
-/// A canary at 5 %, then everything, then an hour of watching.
+/// A canary at 5 %, then everything, then an hour of watching with the old release still there.
 pub fn canary(id: &str, needs: &[&str], infrastructure: &str) -> Stage {
     let steps = vec![
         step("lock", Action::Lock { only_if_latest: false }),
@@ -90,9 +90,11 @@ pub fn canary(id: &str, needs: &[&str], infrastructure: &str) -> Stage {
         step("verify-5", Action::Verify { weight: 5, within_ms: 600_000 }),
         verb("promote", Verb::Promote, 0),
         step("promoted", Action::Promoted),
-        verb("retire", Verb::Retire, 0),
         step("unlock", Action::Unlock { watching: true }),
         step("watch", Action::Watch { duration_ms: 3_600_000 }),
+        step("relock", Action::Lock { only_if_latest: true }),
+        verb("retire", Verb::Retire, 0),
+        step("unlock-2", Action::Unlock { watching: false }),
     ];
     Stage { deploy: Some(deploy(id, infrastructure)), rollback: rollback(), ..stage(id, needs, steps) }
 }

@@ -400,7 +400,7 @@ fn explain_says_what_a_run_waits_for() {
     test/smoke: task 0192d0c0-7f3a-7c11-8f00-0242ac120002-test-smoke-1; since 10; until its result from an executor of pool `any`; given up in 29 s
     flaky/again: attempt 2 after attempt 1 failed: it did not work; since 60; until time, in 58 min 59 s
     prod: stages `ask`, `test`; since 10; until their promotion or end
-    qa/watch: the end of the watch; since 190; until 1 h without a sign of harm, or a newer release
+    qa/watch: the end of the watch; since 170; until 1 h without a sign of harm, or a newer release
     ");
     assert_eq!(run::explain(&prod().to_the_end().run, 0), []);
 }

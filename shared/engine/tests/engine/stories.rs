@@ -1,5 +1,6 @@
 //! Whole runs as golden files: what happens, in which order, and what is sent.
 
+use cdflow_pipeline::{Configuration, Request, compile, init_example};
 use cdflow_protocol::v1::{ErrorClass, Outcome};
 
 use crate::{
@@ -78,4 +79,13 @@ fn a_lost_script_is_repeated_unless_it_must_not_be() {
     let lost = [Reply::Lost { done: false }, Reply::Ok];
     let world = World::new(&plan(stages)).reply("test/smoke", &lost).reply("db/migrate", &lost);
     insta::assert_snapshot!(world.to_the_end().log);
+}
+
+#[test]
+fn the_pipeline_of_cdflow_init_runs_to_its_end() {
+    let configuration = Configuration::parse(init_example()).unwrap();
+    let request = Request { pipeline: "storefront".into(), version: Some("v1.2.0".into()), ..Request::default() };
+    let world = World::new(&compile(&configuration, &request).unwrap()).to_the_end();
+    insta::assert_snapshot!(world.log);
+    assert_eq!(world.outcome(), Outcome::Succeeded);
 }

@@ -479,7 +479,8 @@ impl World {
         for stage in &plan.stages {
             let end = ends.clone().find(|end| end.stage_id == stage.id).unwrap();
             let Some(deploy) = &stage.deploy else { continue };
-            let Some(target) = self.targets.get(&ids::lock_id("storefront", &deploy.target.infrastructure)) else {
+            let Some(target) = self.targets.get(&ids::lock_id(&deploy.target.service, &deploy.target.infrastructure))
+            else {
                 continue;
             };
             let before = if self.had_v1.contains(&deploy.target.infrastructure) {
@@ -489,7 +490,8 @@ impl World {
             };
             match end.outcome() {
                 Outcome::Succeeded => {
-                    assert_eq!(target.live.as_ref().map(|live| live.version.as_str()), Some("v2"), "{log}");
+                    let released = plan.artifact.as_ref().map(|artifact| &artifact.version);
+                    assert_eq!(target.live.as_ref().map(|live| &live.version), released, "{log}");
                 }
                 Outcome::RolledBack => assert_eq!(target.serves(), before.serves(), "{}:\n{log}", stage.id),
                 _ if !changed.contains(stage.id.as_str()) => {
