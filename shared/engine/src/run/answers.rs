@@ -56,7 +56,9 @@ impl Deciding<'_> {
                 end.message
                     .push_str(", and the script must not be repeated: it may have done its work or a part of it");
             } else if end.retry_at_ms == 0 {
-                end.message.push_str(&format!(", for the {MOST_LOSSES}th time: the step may be what stops executors"));
+                end.message.push_str(&format!(
+                    ", as after {MOST_LOSSES} attempts before: the step may be what stops executors"
+                ));
             }
         }
         self.finish(end);
@@ -80,8 +82,8 @@ impl Deciding<'_> {
             return if again { self.now.max(1) } else { 0 };
         }
         match step.retry {
-            Some(retry) if may_help(class) && is_work(step) && state.failures + 1 < retry.attempts => {
-                (self.now + retry.interval_ms.max(0)).max(1)
+            Some(retry) if may_help(class) && is_work(step) && state.failures.saturating_add(1) < retry.attempts => {
+                self.now.saturating_add(retry.interval_ms.max(0)).max(1)
             }
             _ => 0,
         }

@@ -165,9 +165,9 @@ impl Run {
         let since = step.running().map(|running| running.event.time_ms);
         if event.retry_at_ms > 0 {
             if is_lost(event.error_class()) {
-                step.losses += 1;
+                step.losses = step.losses.saturating_add(1);
             } else {
-                step.failures += 1;
+                step.failures = step.failures.saturating_add(1);
             }
             step.phase =
                 StepPhase::Resting { until_ms: event.retry_at_ms, last: Arc::new(event.clone()), stopped: false };
@@ -179,7 +179,8 @@ impl Run {
         if let Some(since) = since
             && waits_for_others(action)
         {
-            stage.waited_ms += (event.time_ms - since).max(0);
+            let waited = event.time_ms.saturating_sub(since).max(0);
+            stage.waited_ms = stage.waited_ms.saturating_add(waited);
         }
         if event.retry_at_ms == 0 {
             stage.settle(at, action, event);
@@ -192,7 +193,7 @@ impl Run {
         let because = if command.reason.is_empty() { String::new() } else { format!(": {}", command.reason) };
         match &command.kind {
             Some(run_command::Kind::Cancel(_)) => {
-                let times = self.cancelled.as_ref().map_or(0, |cancelled| cancelled.times) + 1;
+                let times = self.cancelled.as_ref().map_or(0, |cancelled| cancelled.times).saturating_add(1);
                 let reason = format!("cancelled by {by}{because}");
                 self.cancelled = Some(Arc::new(Cancelled { reason: reason.clone(), times, last_ms: event.time_ms }));
                 for index in 0..self.stages.len() {

@@ -27,7 +27,7 @@ impl Deciding<'_> {
         }
         match &command.kind {
             Some(run_command::Kind::Cancel(_)) => {
-                let soon = |at: UnixMillis| self.now < at + CANCEL_AGAIN_MS;
+                let soon = |at: UnixMillis| self.now < at.saturating_add(CANCEL_AGAIN_MS);
                 match &self.run.cancelled {
                     Some(cancelled) if soon(cancelled.last_ms) || cancelled.times > 1 => return Ok(()),
                     _ => {}

@@ -32,38 +32,6 @@ pub(super) struct Deciding<'a> {
     pub(super) decision: Decision<RunEvent>,
 }
 
-/// How the stages that a stage needs ended, worst last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    Success,
-    Skipped,
-    RolledBack,
-    Failure,
-    Cancelled,
-}
-
-impl Standing {
-    /// For conditions, where neither `success()` nor `failure()` holds after something that was skipped.
-    fn status(self) -> Status {
-        match self {
-            Self::Success => Status::Success,
-            Self::RolledBack => Status::RolledBack,
-            Self::Failure => Status::Failure,
-            Self::Skipped | Self::Cancelled => Status::Cancelled,
-        }
-    }
-
-    fn sentence(self) -> &'static str {
-        match self {
-            Self::Success => "its condition does not hold",
-            Self::Skipped => "a stage that it needs was skipped",
-            Self::RolledBack => "a stage that it needs was rolled back",
-            Self::Failure => "a stage that it needs failed",
-            Self::Cancelled => "the run was cancelled",
-        }
-    }
-}
-
 impl<'a> Deciding<'a> {
     pub(super) fn new(run: &Run, id: &'a str, now: UnixMillis) -> Self {
         Self { run: run.clone(), id, now, decision: Decision::nothing() }
@@ -129,10 +97,10 @@ impl<'a> Deciding<'a> {
 
     /// Starts or skips a stage once everything it needs is promoted or has ended.
     fn consider_stage(&mut self, started: &Started, stage: usize) {
-        if !started.needs[stage].iter().all(|&need| self.is_settled(need)) {
+        if !started.needs[stage].iter().all(|&need| self.run.is_settled(need)) {
             return;
         }
-        let standing = self.standing(started, stage);
+        let standing = self.run.standing(started, stage);
         let plan = &started.plan.stages[stage];
         let goes_on = if self.run.cancelled.as_ref().is_some_and(|cancelled| cancelled.times > 1) {
             Ok(false)
@@ -152,43 +120,6 @@ impl<'a> Deciding<'a> {
             reason,
             time_ms: self.now,
         }));
-    }
-
-    /// Dependants need not wait for it any longer: it has ended, or its release is live and nothing speaks against it.
-    fn is_settled(&self, stage: usize) -> bool {
-        let state = &self.run.stages[stage];
-        match state.phase {
-            StagePhase::Ended => true,
-            StagePhase::Running => state.promoted_ms.is_some() && state.trouble.is_none(),
-            StagePhase::Pending | StagePhase::RollingBack => false,
-        }
-    }
-
-    /// The worst of what it needs, looking through skipped stages at what those needed.
-    fn standing(&self, started: &Started, stage: usize) -> Standing {
-        if self.run.cancelled.is_some() {
-            return Standing::Cancelled;
-        }
-        let mut worst = Standing::Success;
-        let mut seen = vec![false; self.run.stages.len()];
-        let mut open = started.needs[stage].clone();
-        while let Some(need) = open.pop() {
-            if std::mem::replace(&mut seen[need], true) {
-                continue;
-            }
-            let standing = match self.run.stages[need].outcome() {
-                None | Some(Outcome::Succeeded | Outcome::Ignored) => Standing::Success,
-                Some(Outcome::Skipped) => {
-                    open.extend(&started.needs[need]);
-                    Standing::Skipped
-                }
-                Some(Outcome::RolledBack) => Standing::RolledBack,
-                Some(Outcome::Cancelled) => Standing::Cancelled,
-                Some(_) => Standing::Failure,
-            };
-            worst = worst.max(standing);
-        }
-        worst
     }
 
     /// One move in a stage: whether there was one.
@@ -263,9 +194,7 @@ impl<'a> Deciding<'a> {
 
     /// After trouble only what does not touch the target may still run.
     fn not_after_trouble(&self, started: &Started, at: StepRef) -> Option<&'static str> {
-        if self.run.stages[at.stage].trouble.is_none() {
-            return None;
-        }
+        self.run.stages[at.stage].trouble.as_ref()?;
         if self.run.cancelled.as_ref().is_some_and(|cancelled| cancelled.times > 1) {
             return Some("the run was cancelled twice");
         }
@@ -297,7 +226,7 @@ impl<'a> Deciding<'a> {
     /// Starts the next attempt of a step.
     fn start(&mut self, started: &Started, at: StepRef) {
         let step = started.step(at);
-        let number = self.run.step_state(at).attempt + 1;
+        let number = self.run.step_state(at).attempt.saturating_add(1);
         let state = self.run.stages[at.stage].clone();
         match &step.action {
             Action::Lock { .. } if matches!(state.lock, LockState::Held(_)) => {

@@ -125,7 +125,7 @@ impl Attempt<'_> {
                     by: by.clone(),
                     groups: groups.iter().map(|(g, names)| (g.clone(), Members { names: names.clone() })).collect(),
                     initiator: self.started.event.initiator.clone(),
-                    expires_ms: if *expires_ms > 0 { since + expires_ms } else { 0 },
+                    expires_ms: if *expires_ms > 0 { since.saturating_add(*expires_ms) } else { 0 },
                     message: self.scope().text("the message of the approval", message)?,
                     traceparent: self.traceparent(),
                 };

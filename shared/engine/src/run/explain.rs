@@ -38,15 +38,7 @@ pub fn explain(run: &Run, now: UnixMillis) -> Vec<Waiting> {
 }
 
 fn pending(run: &Run, started: &Started, stage: usize) -> Waiting {
-    let open = |&need: &usize| {
-        let state = &run.stages[need];
-        let done = match state.phase {
-            StagePhase::Ended => true,
-            StagePhase::Running => state.promoted_ms.is_some() && state.trouble.is_none(),
-            _ => false,
-        };
-        (!done).then(|| format!("`{}`", started.plan.stages[need].id))
-    };
+    let open = |&need: &usize| (!run.is_settled(need)).then(|| format!("`{}`", started.plan.stages[need].id));
     let needs: Vec<_> = started.needs[stage].iter().filter_map(open).collect();
     let (stages, them) = if needs.len() == 1 { ("stage", "its") } else { ("stages", "their") };
     Waiting {
@@ -63,18 +55,25 @@ fn of_step(run: &Run, started: &Started, at: StepRef, now: UnixMillis) -> Option
     let (since, waits_for, released_by) = match &run.step_state(at).phase {
         StepPhase::Running(running) => {
             let (waits_for, released_by) = of_running(started, at, running);
-            let within = |deadline: UnixMillis| duration((deadline - now).max(0));
+            let within = |deadline: UnixMillis| duration(deadline.saturating_sub(now).max(0));
             let until = match (&step.action, running.event.deadline_ms) {
                 (_, 0) | (Action::Wait { .. } | Action::Verify { .. } | Action::Watch { .. }, _) => String::new(),
-                (Action::Approve { .. }, deadline) => format!("; expires in {}", within(deadline - APPROVAL_GRACE_MS)),
+                (Action::Approve { .. }, deadline) => {
+                    format!("; expires in {}", within(deadline.saturating_sub(APPROVAL_GRACE_MS)))
+                }
                 (_, deadline) => format!("; given up in {}", within(deadline)),
             };
             (running.event.time_ms, waits_for, released_by + &until)
         }
         StepPhase::Resting { until_ms, last, .. } => (
             last.time_ms,
-            format!("attempt {} after attempt {} failed: {}", last.attempt + 1, last.attempt, last.message),
-            format!("time, in {}", duration((until_ms - now).max(0))),
+            format!(
+                "attempt {} after attempt {} failed: {}",
+                last.attempt.saturating_add(1),
+                last.attempt,
+                last.message
+            ),
+            format!("time, in {}", duration(until_ms.saturating_sub(now).max(0))),
         ),
         StepPhase::Pending | StepPhase::Ended(_) => return None,
     };

@@ -48,6 +48,7 @@ mod dispatch;
 mod explain;
 mod rollback;
 mod scope;
+mod standing;
 mod state;
 mod timing;
 

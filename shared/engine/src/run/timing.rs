@@ -29,12 +29,14 @@ pub(super) const APPROVAL_GRACE_MS: i64 = 60_000;
 
 /// When an attempt that starts now is given up, or a wait is over; 0 is never.
 pub(super) fn attempt_deadline(step: &Step, now: UnixMillis) -> UnixMillis {
-    let limit = if step.timeout_ms > 0 { now + step.timeout_ms } else { i64::MAX };
+    let limit = if step.timeout_ms > 0 { now.saturating_add(step.timeout_ms) } else { i64::MAX };
     let own = match step.action {
-        Action::Wait { duration_ms } => return (now + duration_ms.max(0)).max(1),
-        Action::Approve { expires_ms, .. } if expires_ms > 0 => now + expires_ms + APPROVAL_GRACE_MS,
-        Action::Verify { within_ms, .. } => now + within_ms + VERIFIER_GRACE_MS,
-        Action::Watch { duration_ms } => now + duration_ms + VERIFIER_GRACE_MS,
+        Action::Wait { duration_ms } => return now.saturating_add(duration_ms.max(0)).max(1),
+        Action::Approve { expires_ms, .. } if expires_ms > 0 => {
+            now.saturating_add(expires_ms).saturating_add(APPROVAL_GRACE_MS)
+        }
+        Action::Verify { within_ms, .. } => now.saturating_add(within_ms).saturating_add(VERIFIER_GRACE_MS),
+        Action::Watch { duration_ms } => now.saturating_add(duration_ms).saturating_add(VERIFIER_GRACE_MS),
         _ => i64::MAX,
     };
     match own.min(limit) {
@@ -45,7 +47,15 @@ pub(super) fn attempt_deadline(step: &Step, now: UnixMillis) -> UnixMillis {
 
 fn next_ask(running: &Running) -> Option<UnixMillis> {
     let doublings = running.asks.checked_sub(1)?.min(20);
-    Some(running.asked_ms + (ASK_AGAIN_MS << doublings).min(ASK_AGAIN_AT_MOST_MS))
+    Some(running.asked_ms.saturating_add((ASK_AGAIN_MS << doublings).min(ASK_AGAIN_AT_MOST_MS)))
+}
+
+fn ask_to_stop_at(running: &Running) -> UnixMillis {
+    running.asked_ms.saturating_add(STOP_AGAIN_MS)
+}
+
+fn stop_waiting_at(since: UnixMillis) -> UnixMillis {
+    since.saturating_add(STOP_GIVE_UP_MS)
 }
 
 impl Run {
@@ -57,7 +67,7 @@ impl Run {
         }
         let at = self.current(stage)?;
         let waits = self.step_state(at).running().is_some() && waits_for_others(&started.step(at).action);
-        (!waits).then_some(state.started_ms + plan.timeout_ms + state.waited_ms)
+        (!waits).then_some(state.started_ms.saturating_add(plan.timeout_ms).saturating_add(state.waited_ms))
     }
 
     /// The earliest moment at which time alone changes something.
@@ -69,7 +79,7 @@ impl Run {
         let of_stage = |stage: usize| {
             let step = self.current(stage).and_then(|at| match &self.step_state(at).phase {
                 StepPhase::Running(running) => match running.stopping_ms {
-                    Some(since) => Some((running.asked_ms + STOP_AGAIN_MS).min(since + STOP_GIVE_UP_MS)),
+                    Some(since) => Some(ask_to_stop_at(running).min(stop_waiting_at(since))),
                     None => {
                         let own = Some(running.event.deadline_ms).filter(|&deadline| deadline > 0);
                         own.into_iter().chain(next_ask(running)).min()
@@ -106,11 +116,11 @@ impl Deciding<'_> {
     fn tick_running(&mut self, started: &Started, at: StepRef, running: &Running, stage_is_late: bool) {
         let deadline = running.event.deadline_ms;
         if let Some(since) = running.stopping_ms {
-            if self.now >= since + STOP_GIVE_UP_MS {
+            if self.now >= stop_waiting_at(since) {
                 let message = "asked to stop, it did not answer for a minute; it may still be running";
                 let end = self.end_of(at, Outcome::Cancelled, message);
                 self.finish(end);
-            } else if self.now >= running.asked_ms + STOP_AGAIN_MS {
+            } else if self.now >= ask_to_stop_at(running) {
                 self.ask_to_stop(at, running);
             }
         } else if deadline > 0 && self.now >= deadline {
@@ -125,7 +135,7 @@ impl Deciding<'_> {
 
     fn too_long(&self, started: &Started, at: StepRef, running: &Running) -> String {
         let step = started.step(at);
-        let took = duration(self.now - running.event.time_ms);
+        let took = duration(self.now.saturating_sub(running.event.time_ms));
         match &step.action {
             Action::Lock { .. } => {
                 let holder = if running.message.is_empty() { "nobody answered" } else { &running.message };

@@ -51,7 +51,7 @@ fn name(step: &str) -> &str {
 fn a_step_that_fails_ends_the_run_in_order() {
     for first in [true, false] {
         for (step, _) in steps(false).iter().filter(|(_, action)| is_answered(action)) {
-            let world = world(first).reply(step, &[Reply::Fail(ErrorClass::Authorization)]).to_the_end();
+            let world = world(first).reply(step, &[Reply::Fail(ErrorClass::Authorization)]).finish();
             assert_ne!(world.outcome(), Outcome::Succeeded, "{step}");
             assert_eq!(world.attempts(name(step)), 1, "{step} must not be tried again");
         }
@@ -61,9 +61,9 @@ fn a_step_that_fails_ends_the_run_in_order() {
 #[test]
 fn a_step_whose_answer_comes_twice_goes_on_once() {
     for first in [true, false] {
-        let plain = world(first).to_the_end();
+        let plain = world(first).finish();
         for (step, _) in steps(false).iter().filter(|(_, action)| is_task(action)) {
-            let world = world(first).reply(step, &[Reply::Twice(Box::new(Reply::Ok))]).to_the_end();
+            let world = world(first).reply(step, &[Reply::Twice(Box::new(Reply::Ok))]).finish();
             assert_eq!(world.history.len(), plain.history.len(), "{step}");
         }
     }
@@ -73,7 +73,7 @@ fn a_step_whose_answer_comes_twice_goes_on_once() {
 fn a_step_that_is_lost_is_done_again_or_fails_if_it_must_not_be() {
     for done in [true, false] {
         for (step, action) in steps(false).iter().filter(|(_, action)| is_task(action)) {
-            let world = world(false).reply(step, &[Reply::Lost { done }, Reply::Lost { done }, Reply::Ok]).to_the_end();
+            let world = world(false).reply(step, &[Reply::Lost { done }, Reply::Lost { done }, Reply::Ok]).finish();
             let once = matches!(action, Action::Run { repeat_on_crash: false, .. });
             assert_eq!(world.attempts(name(step)), if once { 1 } else { 3 }, "{step}");
             assert_eq!(world.outcome(), if once { Outcome::Failed } else { Outcome::Succeeded }, "{step}");
@@ -84,7 +84,7 @@ fn a_step_that_is_lost_is_done_again_or_fails_if_it_must_not_be() {
 #[test]
 fn a_step_that_kills_every_worker_is_given_up() {
     for (step, _) in steps(false).iter().filter(|(_, action)| is_task(action)) {
-        let world = world(false).reply(step, &[Reply::Lost { done: false }]).to_the_end();
+        let world = world(false).reply(step, &[Reply::Lost { done: false }]).finish();
         assert!(world.attempts(name(step)) <= 26, "{step}");
         assert_ne!(world.outcome(), Outcome::Succeeded);
     }
@@ -95,7 +95,7 @@ fn a_step_that_nobody_answers_is_given_up_in_time() {
     for first in [true, false] {
         for (step, _) in steps(false).iter().filter(|(_, action)| is_answered(action)) {
             for reply in [Reply::Silent, Reply::Deaf] {
-                let world = world(first).reply(step, &[reply]).to_the_end();
+                let world = world(first).reply(step, &[reply]).finish();
                 assert_ne!(world.outcome(), Outcome::Succeeded, "{step}");
             }
         }
@@ -110,7 +110,7 @@ fn failing(first: bool) -> World {
 fn a_step_of_the_rollback_that_fails_stops_it_and_asks_for_a_person() {
     for (step, action) in steps(true).iter().filter(|(_, action)| is_task(action)) {
         let Action::Verb { verb, .. } = action else { continue };
-        let world = failing(false).reply(step, &[Reply::Fail(ErrorClass::Infrastructure)]).to_the_end();
+        let world = failing(false).reply(step, &[Reply::Fail(ErrorClass::Infrastructure)]).finish();
         assert_eq!(world.outcome(), Outcome::Failed, "{step} ({verb:?})");
         assert!(world.log.contains("a person has to look"), "{}", world.log);
         assert_eq!(world.attempts(name(step)), 1);
@@ -122,7 +122,7 @@ fn a_step_of_the_rollback_that_is_lost_or_repeated_changes_nothing_in_the_end() 
     for first in [true, false] {
         for (step, _) in steps(true).iter().filter(|(_, action)| is_task(action)) {
             for reply in [Reply::Lost { done: true }, Reply::Lost { done: false }, Reply::Twice(Box::new(Reply::Ok))] {
-                let world = failing(first).reply(step, &[reply, Reply::Ok]).to_the_end();
+                let world = failing(first).reply(step, &[reply, Reply::Ok]).finish();
                 assert_eq!(world.outcome(), Outcome::RolledBack, "{step}");
             }
         }

@@ -4,6 +4,7 @@
 
 mod every_step;
 mod locks;
+mod nonsense;
 mod plans;
 mod properties;
 mod rules;

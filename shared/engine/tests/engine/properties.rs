@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn every_run_ends_and_leaves_its_targets_in_order(seed: u64, stages in 1..6_usize, trouble in 0..60_usize) {
         let (_, world) = random_world(seed, stages, trouble);
-        world.to_the_end();
+        world.finish();
     }
 
     /// A state that went through a checkpoint at any moment goes on as if nothing had happened.

@@ -33,7 +33,7 @@ fn start_times(world: &World, step: &str) -> Vec<i64> {
 #[test]
 fn a_step_is_tried_again_after_its_interval_as_often_as_it_says() {
     let world = one(vec![script("a", "x").tried(3, 7_000)]).reply("test/a", &[Reply::Fail(ErrorClass::Transient)]);
-    let world = world.to_the_end();
+    let world = world.finish();
     let times = start_times(&world, "a");
     assert_eq!(times.len(), 3);
     assert!(times[1] - times[0] >= 7_000 && times[2] - times[1] >= 7_000, "{times:?}");
@@ -51,21 +51,21 @@ fn what_cannot_be_helped_by_trying_again_is_not_tried_again() {
         ErrorClass::Verification,
         ErrorClass::ApprovalRejected,
     ] {
-        let world = one(vec![script("a", "x").tried(3, 10)]).reply("test/a", &[Reply::Fail(class)]).to_the_end();
+        let world = one(vec![script("a", "x").tried(3, 10)]).reply("test/a", &[Reply::Fail(class)]).finish();
         assert_eq!(world.attempts("a"), 1, "{class:?}");
     }
 }
 
 #[test]
 fn a_result_that_was_refused_at_the_target_leads_to_an_attempt_with_a_higher_fence() {
-    let world = prod().reply("prod/stage", &[Reply::Fail(ErrorClass::Fenced), Reply::Ok]).to_the_end();
+    let world = prod().reply("prod/stage", &[Reply::Fail(ErrorClass::Fenced), Reply::Ok]).finish();
     assert_eq!((world.attempts("stage"), world.outcome()), (2, Outcome::Succeeded));
 }
 
 #[test]
 fn an_attempt_that_takes_too_long_is_cancelled_and_its_late_result_ignored() {
     let slow = Step { timeout_ms: 60_000, ..script("a", "x").tried(2, 10) };
-    let world = one(vec![slow]).reply("test/a", &[Reply::Silent, Reply::Ok]).to_the_end();
+    let world = one(vec![slow]).reply("test/a", &[Reply::Silent, Reply::Ok]).finish();
     assert!(world.sent.iter().any(|e| matches!(&e.kind, Some(effect::Kind::CancelTask(c)) if c.id.ends_with("-a-1"))));
     assert_eq!((world.attempts("a"), world.outcome()), (2, Outcome::Succeeded));
 }
@@ -74,11 +74,11 @@ fn an_attempt_that_takes_too_long_is_cancelled_and_its_late_result_ignored() {
 fn waiting_for_people_does_not_use_up_the_timeout_of_a_stage() {
     let with_timeout = |steps| Stage { timeout_ms: 10_000, ..stage("test", &[], steps) };
     let world = World::new(&plan(vec![with_timeout(vec![approve("ask"), nothing("a")])]));
-    let world = world.reply("test/ask", &[Reply::Silent]).to_the_end();
+    let world = world.reply("test/ask", &[Reply::Silent]).finish();
     assert_eq!(world.outcome(), Outcome::Expired, "after an hour, not after ten seconds");
 
     let world = World::new(&plan(vec![with_timeout(vec![nothing("a")])])).reply("test/a", &[Reply::Silent]);
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!(world.step("test", "a").unwrap().1, "the stage took longer than its timeout of 10 s");
 }
 
@@ -91,7 +91,7 @@ fn steps_see_what_earlier_steps_reported() {
     let last =
         stage("after", &["test"], vec![script("c", "echo ${{ stages.test.outputs.url }} ${{ stages.test.outcome }}")]);
     let stages = vec![stage("test", &[], vec![script("a", "x"), second]), last];
-    let world = World::new(&plan(stages)).reply("test/a", &[Reply::Output("url", "http://x")]).to_the_end();
+    let world = World::new(&plan(stages)).reply("test/a", &[Reply::Output("url", "http://x")]).finish();
     let text = |step: &str| match world.task(step, 1).unwrap().work {
         Some(Work::Script(script)) => script,
         other => panic!("{other:?}"),
@@ -106,7 +106,7 @@ fn steps_see_what_earlier_steps_reported() {
 
 #[test]
 fn a_template_that_cannot_be_filled_in_fails_the_step_and_says_where() {
-    let world = one(vec![script("a", "x"), script("b", "set -e\ncurl ${{ steps.a.outputs.uri }}")]).to_the_end();
+    let world = one(vec![script("a", "x"), script("b", "set -e\ncurl ${{ steps.a.outputs.uri }}")]).finish();
     let (outcome, message) = world.step("test", "b").unwrap();
     assert_eq!(outcome, Outcome::Failed);
     assert!(message.starts_with("the script cannot be filled in: line 2: "), "{message}");
@@ -115,7 +115,7 @@ fn a_template_that_cannot_be_filled_in_fails_the_step_and_says_where() {
 
 #[test]
 fn a_task_says_what_it_is_for() {
-    let world = prod().to_the_end();
+    let world = prod().finish();
     let task = world.task("shift-5", 1).unwrap();
     assert_eq!((task.worker.as_str(), task.pool.as_str()), ("executor", "dmz"));
     assert_eq!((task.reply_aggregate.as_str(), task.reply_id.as_str()), ("run", RUN));
@@ -131,7 +131,7 @@ fn a_task_says_what_it_is_for() {
 fn nothing_is_changed_before_somebody_has_looked() {
     let mut blind = canary("prod", &[], "prod-vms");
     blind.steps.retain(|step| !matches!(step.action, Action::Verb { verb: Verb::Observe, .. }));
-    let world = World::new(&plan(vec![blind])).live("prod-vms", "v1").to_the_end();
+    let world = World::new(&plan(vec![blind])).live("prod-vms", "v1").finish();
     assert_eq!(world.outcome(), Outcome::Failed);
     assert!(world.step("prod", "stage").unwrap().1.contains("put an `observe` before the first change"));
 }
@@ -147,7 +147,7 @@ fn clean_up_steps_run_after_the_rollback() {
         verb("late-shift", Verb::Shift, 50).when("always()"),
     ]);
     let world = World::new(&plan(vec![made])).live("prod-vms", "v1");
-    let world = world.reply("prod/verify-5", &[Reply::Fail(ErrorClass::Verification)]).to_the_end();
+    let world = world.reply("prod/verify-5", &[Reply::Fail(ErrorClass::Verification)]).finish();
     let outcome = |step: &str| world.step("prod", step).unwrap().0;
     for ran in ["on-failure", "on-rollback", "always"] {
         assert_eq!(outcome(ran), Outcome::Succeeded, "{ran}");
@@ -167,7 +167,7 @@ fn a_failure_shows_through_skipped_stages() {
         when(stage("d", &["b"], vec![nothing("4")]), "always()"),
         when(stage("e", &["a"], vec![nothing("5")]), "rolled_back()"),
     ];
-    let world = World::new(&plan(stages)).reply("a/1", &[Reply::Fail(ErrorClass::Script)]).to_the_end();
+    let world = World::new(&plan(stages)).reply("a/1", &[Reply::Fail(ErrorClass::Script)]).finish();
     assert_eq!(world.stages(), "a=failed b=skipped e=skipped c=succeeded d=succeeded");
 }
 
@@ -179,7 +179,7 @@ fn a_skipped_stage_is_no_success_for_those_that_need_it() {
         when(stage("c", &["a"], vec![nothing("3")]), "!failure()"),
         when(stage("d", &["a"], vec![nothing("4")]), "success()"),
     ];
-    let world = World::new(&plan(stages)).to_the_end();
+    let world = World::new(&plan(stages)).finish();
     assert_eq!(world.stages(), "a=skipped b=skipped d=skipped c=succeeded");
     assert_eq!(world.outcome(), Outcome::Succeeded);
 }
@@ -192,7 +192,7 @@ fn conditions_tell_a_rolled_back_stage_from_one_that_only_failed() {
         when(stage("page", &["prod"], vec![nothing("2")]), "failure() && !rolled_back()"),
     ];
     let world = World::new(&plan(stages)).live("prod-vms", "v1");
-    let world = world.reply("prod/verify-5", &[Reply::Fail(ErrorClass::Verification)]).to_the_end();
+    let world = world.reply("prod/verify-5", &[Reply::Fail(ErrorClass::Verification)]).finish();
     assert_eq!(world.stages(), "prod=rolled-back page=skipped tell=succeeded");
 }
 
@@ -212,7 +212,7 @@ fn a_cancelled_run_still_cleans_up_and_a_second_cancellation_stops_that() {
         ]
     };
     let world = World::new(&plan(stages())).reply("test/slow", &[Reply::Silent]).when("test/slow", cancel());
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!((world.outcome(), world.stages().as_str()), (Outcome::Cancelled, "test=cancelled next=skipped"));
     assert_eq!(world.step("test", "clean").unwrap().0, Outcome::Succeeded);
 
@@ -222,12 +222,12 @@ fn a_cancelled_run_still_cleans_up_and_a_second_cancellation_stops_that() {
     assert!(world.turn() && world.turn() && world.step("test", "clean").is_none(), "that was the same cancellation");
     world.now += 10_000;
     world.under_way.push_back(cancel());
-    assert_eq!(world.to_the_end().step("test", "clean").unwrap().0, Outcome::Cancelled);
+    assert_eq!(world.finish().step("test", "clean").unwrap().0, Outcome::Cancelled);
 }
 
 #[test]
 fn a_worker_that_does_not_answer_a_cancellation_is_asked_for_a_minute() {
-    let world = one(vec![nothing("a")]).reply("test/a", &[Reply::Deaf]).when("test/a", cancel()).to_the_end();
+    let world = one(vec![nothing("a")]).reply("test/a", &[Reply::Deaf]).when("test/a", cancel()).finish();
     let asked = world.sent.iter().filter(|e| matches!(e.kind, Some(effect::Kind::CancelTask(_)))).count();
     assert!((25..=31).contains(&asked), "{asked}");
     assert_eq!(world.outcome(), Outcome::Cancelled);
@@ -237,13 +237,13 @@ fn a_worker_that_does_not_answer_a_cancellation_is_asked_for_a_minute() {
 fn a_cancellation_that_overtakes_the_start_holds() {
     let mut world = one(vec![nothing("a")]);
     world.under_way.push_front(cancel());
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!((world.outcome(), world.attempts("a")), (Outcome::Cancelled, 0));
 }
 
 #[test]
 fn a_cancelled_approval_is_withdrawn() {
-    let world = one(vec![approve("ask")]).reply("test/ask", &[Reply::Silent]).when("test/ask", cancel()).to_the_end();
+    let world = one(vec![approve("ask")]).reply("test/ask", &[Reply::Silent]).when("test/ask", cancel()).finish();
     assert!(world.log.contains("-> approval withdraw"), "{}", world.log);
 }
 
@@ -268,7 +268,7 @@ fn a_cancelled_run_leaves_the_queue_of_a_lock() {
 
 #[test]
 fn a_watched_release_can_be_rolled_back_by_a_person() {
-    let world = prod().reply("prod/watch", &[Reply::Silent]).when("prod/watch", roll_back("prod")).to_the_end();
+    let world = prod().reply("prod/watch", &[Reply::Silent]).when("prod/watch", roll_back("prod")).finish();
     assert_eq!((world.outcome(), world.stages().as_str()), (Outcome::RolledBack, "prod=rolled-back"));
 }
 
@@ -284,7 +284,7 @@ fn a_stage_that_has_ended_can_be_rolled_back_while_the_run_lives() {
     world.under_way.push_back(roll_back("staging"));
     world.under_way.push_back(roll_back("later"));
     world.under_way.push_back(roll_back("prod"));
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!(world.stages(), "staging=succeeded staging=rolled-back later=expired");
     let codes: Vec<_> = world.refusals.iter().map(|refusal| refusal.code.as_str()).collect();
     assert_eq!(codes, ["nothing-to-roll-back", "unknown-stage"]);
@@ -293,7 +293,7 @@ fn a_stage_that_has_ended_can_be_rolled_back_while_the_run_lives() {
 
 #[test]
 fn commands_for_a_run_that_has_ended_or_never_was_are_refused() {
-    let mut world = prod().to_the_end();
+    let mut world = prod().finish();
     for command in [cancel(), roll_back("prod")] {
         world.under_way.push_back(command);
     }
@@ -308,7 +308,7 @@ fn an_older_release_is_not_rolled_back_over_a_newer_one() {
     let world = prod().reply("prod/watch", &[Reply::Fail(ErrorClass::Verification)]);
     let lock = Message::ToLock("storefront@prod-vms".into(), acquire_of("newer"));
     let world = world.when("prod/rollback-lock", lock);
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!(world.outcome(), Outcome::Failed);
     insta::assert_snapshot!(world.history.iter().rev().find_map(|event| match &event.kind {
         Some(Kind::RunFinished(end)) => Some(end.reason.clone()),
@@ -325,14 +325,14 @@ fn a_newer_release_before_the_watch_begins_ends_it_too() {
     let lock = "storefront@prod-vms".to_owned();
     let mut world = world.until("between");
     world.under_way.push_front(Message::ToLock(lock, acquire_of("newer")));
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!((world.outcome(), world.attempts("watch")), (Outcome::Succeeded, 0));
     assert_eq!(world.step("prod", "watch").unwrap(), (Outcome::Superseded, "superseded by run 13".to_owned()));
 }
 
 #[test]
 fn others_are_asked_again_under_the_same_id() {
-    let world = one(vec![approve("ask")]).reply("test/ask", &[Reply::Silent]).to_the_end();
+    let world = one(vec![approve("ask")]).reply("test/ask", &[Reply::Silent]).finish();
     let ids: Vec<_> = world
         .sent
         .iter()
@@ -367,7 +367,7 @@ fn a_repeated_start_changes_nothing() {
     let mut world = one(vec![nothing("a")]);
     let start = world.under_way[0].clone();
     world.under_way.extend([start.clone(), start]);
-    let world = world.to_the_end();
+    let world = world.finish();
     assert_eq!(world.attempts("a"), 1);
 }
 
@@ -402,5 +402,5 @@ fn explain_says_what_a_run_waits_for() {
     prod: stages `ask`, `test`; since 10; until their promotion or end
     qa/watch: the end of the watch; since 170; until 1 h without a sign of harm, or a newer release
     ");
-    assert_eq!(run::explain(&prod().to_the_end().run, 0), []);
+    assert_eq!(run::explain(&prod().finish().run, 0), []);
 }

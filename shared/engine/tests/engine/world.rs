@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Until the run has ended and nothing is under way.
-    pub fn to_the_end(mut self) -> Self {
+    pub fn finish(mut self) -> Self {
         for _ in 0..20_000 {
             if !self.turn() {
                 self.assert_sound();
