@@ -1,1 +1,5 @@
 //! CI events in, run requests out.
+
+mod ledger;
+
+pub use ledger::{TriggerLedger, codes};
