@@ -80,7 +80,7 @@ impl<H: Handler> Bench<H> {
 /// How a handler came to its end.
 #[derive(Debug)]
 enum Ended {
-    Returned(TaskResult),
+    Returned(Box<TaskResult>),
     Panicked(String),
     /// It did not stop in time.
     Dropped,
@@ -89,7 +89,7 @@ enum Ended {
 impl Ended {
     fn from_caught(caught: std::thread::Result<TaskResult>) -> Self {
         match caught {
-            Ok(result) => Self::Returned(result),
+            Ok(result) => Self::Returned(Box::new(result)),
             Err(panic) => Self::Panicked(
                 panic
                     .downcast_ref::<&str>()
@@ -113,13 +113,13 @@ fn settle(ended: Ended, reason: Option<&StopReason>) -> Option<TaskResult> {
                 StopReason::TimedOut(_) => (Outcome::Failed, ErrorClass::Timeout),
                 _ => (Outcome::Cancelled, ErrorClass::Unspecified),
             };
-            let base = if let Ended::Returned(result) = ended { result } else { TaskResult::default() };
+            let base = if let Ended::Returned(result) = ended { *result } else { TaskResult::default() };
             let message =
                 if base.message.is_empty() { reason.to_string() } else { format!("{reason} ({})", base.message) };
             Some(TaskResult { outcome: outcome.into(), error_class: class.into(), message, ..base })
         }
         _ => Some(match ended {
-            Ended::Returned(result) => result,
+            Ended::Returned(result) => *result,
             Ended::Panicked(text) => failed(
                 ErrorClass::Unknown,
                 format!("a defect in the worker ended this task: {text}. Its log has the place; please report it"),
@@ -136,17 +136,17 @@ mod tests {
 
     #[test]
     fn a_task_that_lost_its_lease_reports_nothing_even_if_it_went_well() {
-        assert!(settle(Ended::Returned(succeeded("")), Some(&StopReason::LeaseLost)).is_none());
+        assert!(settle(Ended::Returned(Box::new(succeeded(""))), Some(&StopReason::LeaseLost)).is_none());
     }
 
     #[test]
     fn a_cancelled_task_says_why_and_one_that_had_finished_says_so() {
         let reason = StopReason::Cancelled("superseded by run 8".into());
         let stopped = failed(ErrorClass::Script, "sleep was killed");
-        let result = settle(Ended::Returned(stopped), Some(&reason)).expect("reported");
+        let result = settle(Ended::Returned(Box::new(stopped)), Some(&reason)).expect("reported");
         assert_eq!(result.outcome(), Outcome::Cancelled);
         assert_eq!(result.message, "cancelled: superseded by run 8 (sleep was killed)");
-        let result = settle(Ended::Returned(succeeded("done")), Some(&reason)).expect("reported");
+        let result = settle(Ended::Returned(Box::new(succeeded("done"))), Some(&reason)).expect("reported");
         assert_eq!(result.outcome(), Outcome::Succeeded);
     }
 
