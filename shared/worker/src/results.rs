@@ -19,6 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::held::Held;
 
+/// Version of the payloads of signals sent from here.
+const VERSION: u32 = 1;
 /// Most results in one message.
 const GROUP: usize = 1_000;
 
@@ -63,7 +65,7 @@ impl ReplyTo {
             }
             _ => RunSignal { kind: Some(run_signal::Kind::TaskResult(result)) }.encode_to_vec(),
         };
-        Signal { id, aggregate_id: self.id.clone(), payload, traceparent: self.traceparent.clone(), version: 0 }
+        Signal { id, aggregate_id: self.id.clone(), payload, traceparent: self.traceparent.clone(), version: VERSION }
     }
 }
 
