@@ -8,6 +8,8 @@ pub const CI: &str = "cdflow.ci.>";
 pub const CONFIG_BUCKET: &str = "CONFIG";
 /// See [`CONFIG_BUCKET`].
 pub const LEASES_BUCKET: &str = "LEASES";
+/// Hashes of tokens, and whose they are.
+pub const ACCESS_BUCKET: &str = "ACCESS";
 /// Object store with checkpoints.
 pub const SNAPSHOTS_BUCKET: &str = "SNAPSHOTS";
 
