@@ -19,6 +19,7 @@ pub fn stop_signal() -> CancellationToken {
                 _ = interrupt.recv() => {}
             }
             if again {
+                #[expect(clippy::disallowed_methods, reason = "the second signal means: now")]
                 std::process::exit(130);
             }
             token.cancel();
