@@ -1,8 +1,8 @@
 //! The stratified count test.
 
 use crate::{
-    Counts, Hypergeometric, Interval, InvalidInput, MAX_EXPOSURE,
-    interval::GRID_LEN,
+    Budget, Counts, Hypergeometric, Interval, InvalidInput, MAX_EXPOSURE,
+    interval::LATTICE_LEN,
     mixture::{log_add, log_mean},
 };
 
@@ -72,8 +72,8 @@ pub struct CountState {
     pub unspent: f64,
     /// For each alternative of the pass side: log of the likelihood ratio.
     pub pass: Vec<f64>,
-    /// Log likelihood on the grid of the confidence sequence.
-    pub grid: Vec<f64>,
+    /// Log likelihood at the odds ratios that the confidence sequence looks at.
+    pub likelihood: Vec<f64>,
     /// Mantel-Haenszel sums: concordant and discordant.
     pub concordant: f64,
     /// See above.
@@ -114,7 +114,7 @@ impl CountTest {
                 fail: vec![f64::NEG_INFINITY; FAIL_ALTERNATIVES.len()],
                 unspent: 1.0,
                 pass: vec![0.0; pass_alternatives(margins).count()],
-                grid: vec![0.0; GRID_LEN],
+                likelihood: vec![0.0; LATTICE_LEN],
                 concordant: 0.0,
                 discordant: 0.0,
                 strata: 0,
@@ -167,7 +167,7 @@ impl CountTest {
         for (sum, psi) in state.pass.iter_mut().zip(pass_alternatives(self.margins)) {
             *sum += likelihood(libm::log(psi)) - base;
         }
-        for (sum, log_psi) in state.grid.iter_mut().zip(crate::interval::grid()) {
+        for (sum, log_psi) in state.likelihood.iter_mut().zip(crate::interval::lattice()) {
             *sum += likelihood(log_psi);
         }
 
@@ -191,9 +191,10 @@ impl CountTest {
     }
 
     /// Odds ratios that the data do not exclude. The true one, if it is the same in all strata, is in all of these
-    /// intervals at once with a probability of at least `1 - alpha`: one may look as often as one likes.
-    pub fn confidence_sequence(&self, alpha: f64) -> Interval {
-        Interval::of(&self.state.grid, alpha)
+    /// intervals at once with a probability of at least `1 - alpha`: one may look as often as one likes. Four fifths of
+    /// `alpha` go to the lower end, as in a verdict.
+    pub fn confidence_sequence(&self, budget: Budget) -> Interval {
+        Interval::of(&self.state.likelihood, budget)
     }
 
     /// The Mantel-Haenszel estimate of the odds ratio: `None` without failures, infinite when only the new release
@@ -240,13 +241,13 @@ impl CountTest {
         if state.pass.len() != pass_alternatives(margins).count() {
             return Err(InvalidInput::State("another number of alternatives on the pass side"));
         }
-        if state.grid.len() != GRID_LEN {
-            return Err(InvalidInput::State("another grid of odds ratios"));
+        if state.likelihood.len() != LATTICE_LEN {
+            return Err(InvalidInput::State("another set of odds ratios"));
         }
         if state.canary.1 > state.canary.0 || state.control.1 > state.control.0 {
             return Err(InvalidInput::State("more failures than requests"));
         }
-        let numbers = state.fail.iter().chain(&state.pass).chain(&state.grid);
+        let numbers = state.fail.iter().chain(&state.pass).chain(&state.likelihood);
         if numbers.chain([&state.unspent, &state.concordant, &state.discordant]).any(|number| number.is_nan()) {
             return Err(InvalidInput::State("not a number"));
         }

@@ -2,9 +2,9 @@
 
 use crate::stirling::log_binomial;
 
-/// Up to this width of the support the probabilities are kept and each transform is one polynomial. Powers of odds
-/// ratios up to 64 stay far from overflow.
-const SMALL: u64 = 128;
+/// Up to this width of the support the probabilities are kept and each transform is one polynomial. This power of the
+/// largest odds ratio in use (1024) and of its inverse is far from overflow.
+const SMALL: u64 = 64;
 
 /// Number of failures of the new release in one interval, given both numbers of requests and all failures.
 #[derive(Debug, Clone)]
@@ -147,11 +147,19 @@ mod tests {
 
     #[test]
     fn both_ways_to_sum_agree_with_brute_force() {
-        let cases =
-            [(37, 50, 9), (1, 1, 1), (5, 300, 290), (400, 400, 400), (2_000, 90_000, 700), (50_000, 50_000, 50_000)];
+        let cases = [
+            (37, 50, 9),
+            (1, 1, 1),
+            (5, 300, 290),
+            (64, 64, 64),
+            (62, 1_000, 900),
+            (400, 400, 400),
+            (2_000, 90_000, 700),
+            (50_000, 50_000, 50_000),
+        ];
         for (canary, control, events) in cases {
             let law = Hypergeometric::new(canary, control, events).expect("informative");
-            for psi in [0.02, 0.5, 0.9, 1.1, 1.2, 3.0, 36.0] {
+            for psi in [0.001, 0.02, 0.5, 0.9, 1.1, 1.2, 3.0, 36.0, 1_024.0] {
                 let log_psi = libm::log(psi);
                 let exact = brute_force(&law, log_psi);
                 let tolerance = 1e-10 * exact.abs().max(1.0);

@@ -1,54 +1,51 @@
 //! Confidence sequences for the odds ratio.
 
-use crate::mixture::log_mean;
+use crate::{Budget, mixture::log_mean};
 
-/// Points of the grid: odds ratios from 1/32 to 32 in steps of a quarter of a doubling.
-pub(crate) const GRID_LEN: usize = 41;
+/// Points at which the log likelihood is kept: odds ratios from 1/1024 to 1024 in steps of a quarter of a doubling.
+pub(crate) const LATTICE_LEN: usize = 81;
 
-/// Logarithms of the odds ratios of the grid.
-pub(crate) fn grid() -> impl Iterator<Item = f64> {
-    (0..GRID_LEN).map(log_point)
+/// The 41 of them in the middle, 1/32 to 32, are those that can be excluded.
+const CANDIDATES: std::ops::RangeInclusive<usize> = 20..=60;
+
+/// Alternatives to a candidate, in steps: about 1.2, 1.4, 2, 2.8, 4.8, 9.5 and 32 times as high.
+const OFFSETS: [usize; 7] = [1, 2, 4, 6, 9, 13, 20];
+
+/// Parts into which a step is cut to find the end of the interval.
+const PARTS: usize = 16;
+
+/// Logarithms of the odds ratios of the lattice.
+pub(crate) fn lattice() -> impl Iterator<Item = f64> {
+    (0..LATTICE_LEN).map(log_point)
 }
 
 fn log_point(index: usize) -> f64 {
-    (index as f64 - 20.0) * 0.25 * core::f64::consts::LN_2
+    log_odds(index, 0.0)
+}
+
+fn log_odds(index: usize, parts: f64) -> f64 {
+    (index as f64 + parts - (LATTICE_LEN / 2) as f64) * 0.25 * core::f64::consts::LN_2
 }
 
 /// Odds ratios that are not excluded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// 0 when nothing below is excluded.
+    /// 0 when nothing from 1/32 up is excluded.
     pub lower: f64,
-    /// Infinite when nothing above is excluded.
+    /// Infinite when nothing up to 32 is excluded.
     pub upper: f64,
 }
 
 impl Interval {
-    /// From the log likelihood on the grid: what stays is every odds ratio whose likelihood is at least `alpha` times
-    /// the mean likelihood of the grid (for the true one, the inverse of that ratio is a martingale of mean 1).
-    ///
-    /// The log likelihood is concave in the logarithm of the odds ratio, so that between two points it lies below the
-    /// lines through the pairs of points on either side. The ends of the interval are where those lines cross: never
-    /// inside of the true ends, and close to them.
-    pub(crate) fn of(log_likelihood: &[f64], alpha: f64) -> Self {
-        let floor = log_mean(log_likelihood.iter().copied()) + libm::log(alpha);
-        let inside = |index: &usize| log_likelihood.get(*index).is_some_and(|value| *value >= floor);
-        let (Some(first), Some(last)) =
-            ((0..log_likelihood.len()).find(inside), (0..log_likelihood.len()).rev().find(inside))
-        else {
-            // Only when alpha is 1 or more: the best point is never below the mean.
-            return Self { lower: 0.0, upper: f64::INFINITY };
-        };
-        let points: Vec<(f64, f64)> = log_likelihood.iter().enumerate().map(|(i, y)| (log_point(i), *y)).collect();
-        let lower = if first == 0 { 0.0 } else { libm::exp(crossing(&points, first, floor)) };
-        let upper = if last + 1 == points.len() {
-            f64::INFINITY
-        } else {
-            // The same, seen in a mirror.
-            let mirrored: Vec<(f64, f64)> = points.iter().rev().map(|(x, y)| (-x, *y)).collect();
-            libm::exp(-crossing(&mirrored, points.len() - 1 - last, floor))
-        };
-        Self { lower, upper }
+    /// From the log likelihood on the lattice. An odds ratio is excluded when the evidence that the true one is higher
+    /// reaches `1 / rollout share`, or that it is lower `1 / watch share`, of the budget. The lower end thus asks as
+    /// much as the verdict does: a release that fails from its first requests on has a lower end above 1.
+    pub(crate) fn of(log_likelihood: &[f64], budget: Budget) -> Self {
+        let mirrored: Vec<f64> = log_likelihood.iter().rev().copied().collect();
+        Self {
+            lower: lower_end(log_likelihood, budget.rollout_threshold()).map_or(0.0, libm::exp),
+            upper: lower_end(&mirrored, budget.watch_threshold()).map_or(f64::INFINITY, |end| libm::exp(-end)),
+        }
     }
 
     /// Whether an odds ratio is not excluded.
@@ -57,45 +54,75 @@ impl Interval {
     }
 }
 
-/// Where an upper bound of the concave function crosses `floor` between the points `first - 1` (below it) and `first`.
-fn crossing(points: &[(f64, f64)], first: usize, floor: f64) -> f64 {
-    let outer = points[first - 1].0;
-    let inner = points[first].0;
-    let along = |a: (f64, f64), b: (f64, f64)| {
-        let slope = (b.1 - a.1) / (b.0 - a.0);
-        if slope > 0.0 { a.0 + (floor - a.1) / slope } else { outer }
+/// Logarithm of the highest odds ratio below which all are excluded. `None` when not even the lowest candidate is.
+fn lower_end(log_likelihood: &[f64], threshold: f64) -> Option<f64> {
+    let evidence = |index: usize| {
+        let here = log_likelihood[index];
+        log_mean(OFFSETS.iter().map(|offset| log_likelihood[index + offset] - here))
     };
-    let from_inside = points.get(first + 1).map_or(outer, |next| along(points[first], *next));
-    let from_outside = if first >= 2 { along(points[first - 2], points[first - 1]) } else { outer };
-    from_inside.max(from_outside).clamp(outer, inner)
+    let excluded = CANDIDATES.take_while(|index| evidence(*index) >= threshold).last()?;
+    if excluded == *CANDIDATES.end() {
+        return Some(log_point(excluded));
+    }
+    let parts = (1..PARTS)
+        .map(|part| part as f64 / PARTS as f64)
+        .take_while(|part| least_evidence(log_likelihood, excluded, *part) >= threshold)
+        .last();
+    Some(log_odds(excluded, parts.unwrap_or(0.0)))
+}
+
+/// A bound from below for the evidence against the point `part` (0 to 1) of the way from `index` to the next.
+///
+/// The log likelihood is concave in the logarithm of the odds ratio. Between two points of the lattice it lies above
+/// the line through both and below the lines through the pairs of points on either side.
+fn least_evidence(log_likelihood: &[f64], index: usize, part: f64) -> f64 {
+    let at = |index: usize| log_likelihood[index];
+    let from_below = at(index) + part * (at(index) - at(index - 1));
+    let from_above = at(index + 1) - (1.0 - part) * (at(index + 2) - at(index + 1));
+    let most_here = from_below.min(from_above);
+    log_mean(OFFSETS.iter().map(|offset| {
+        let there = index + offset;
+        let beyond = (there + 1).min(LATTICE_LEN - 1);
+        at(there) + part * (at(beyond) - at(there)) - most_here
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn budget() -> Budget {
+        Budget::of(0.01).expect("valid")
+    }
+
     #[test]
     fn without_data_nothing_is_excluded() {
-        assert_eq!(Interval::of(&[0.0; GRID_LEN], 0.05), Interval { lower: 0.0, upper: f64::INFINITY });
+        assert_eq!(Interval::of(&[0.0; LATTICE_LEN], budget()), Interval { lower: 0.0, upper: f64::INFINITY });
     }
 
     #[test]
-    fn the_ends_enclose_those_of_the_continuous_likelihood_closely() {
-        // A parabola: the exact ends are known.
+    fn the_ends_are_close_to_those_of_the_continuous_likelihood_and_never_inside() {
+        // A parabola: the evidence against any point is known, on the lattice or not.
         let (top, curvature) = (libm::log(3.0), 8.0);
-        let values: Vec<f64> = grid().map(|x| -curvature * (x - top) * (x - top)).collect();
-        let interval = Interval::of(&values, 0.01);
-        let reach = libm::sqrt(-(log_mean(values.iter().copied()) + libm::log(0.01)) / curvature);
-        let (lower, upper) = (libm::exp(top - reach), libm::exp(top + reach));
-        assert!(interval.lower <= lower && interval.lower > lower * 0.97, "{interval:?} for {lower}");
-        assert!(interval.upper >= upper && interval.upper < upper * 1.03, "{interval:?} for {upper}");
+        let likelihood = |x: f64| -curvature * (x - top) * (x - top);
+        let values: Vec<f64> = lattice().map(likelihood).collect();
+        let interval = Interval::of(&values, budget());
+        let step = 0.25 * core::f64::consts::LN_2;
+        let evidence = |x: f64, side: f64| {
+            log_mean(OFFSETS.iter().map(|offset| likelihood(x + side * step * *offset as f64) - likelihood(x)))
+        };
+        let (lower, upper) = (libm::log(interval.lower), libm::log(interval.upper));
+        assert!(evidence(lower, 1.0) >= budget().rollout_threshold(), "{interval:?}");
+        assert!(evidence(lower + 0.05, 1.0) < budget().rollout_threshold(), "{interval:?}");
+        assert!(evidence(upper, -1.0) >= budget().watch_threshold(), "{interval:?}");
+        assert!(evidence(upper - 0.05, -1.0) < budget().watch_threshold(), "{interval:?}");
     }
 
     #[test]
-    fn beyond_the_grid_the_interval_is_open() {
-        let values: Vec<f64> = grid().map(|x| 5.0 * x).collect();
-        let interval = Interval::of(&values, 0.01);
-        assert!(interval.lower > 1.0);
+    fn beyond_the_candidates_the_interval_is_open() {
+        let values: Vec<f64> = lattice().map(|x| 5.0 * x).collect();
+        let interval = Interval::of(&values, budget());
+        assert!((interval.lower - 32.0).abs() < 1e-9);
         assert_eq!(interval.upper, f64::INFINITY);
     }
 }

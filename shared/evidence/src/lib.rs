@@ -29,7 +29,7 @@
 //! }
 //! let budget = Budget::of(0.01)?;
 //! assert!(test.fail_evidence() > budget.rollout_threshold());
-//! let odds = test.confidence_sequence(0.01);
+//! let odds = test.confidence_sequence(budget);
 //! assert!(odds.lower > 5.0 && odds.upper < 40.0);
 //! # Ok::<(), cdflow_evidence::InvalidInput>(())
 //! ```

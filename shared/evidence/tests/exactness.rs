@@ -1,6 +1,6 @@
 //! One interval at a time, enumerated: what the theory says holds to the last digits.
 
-use cdflow_evidence::{CountState, CountTest, Counts, FAIL_ALTERNATIVES, Hypergeometric, Margins, Stratum};
+use cdflow_evidence::{Budget, CountState, CountTest, Counts, FAIL_ALTERNATIVES, Hypergeometric, Margins, Stratum};
 use proptest::prelude::*;
 
 fn counts(exposure: u64, events: u64) -> Counts {
@@ -98,7 +98,7 @@ proptest! {
             prop_assert_eq!(resumed.fail_evidence().to_bits(), test.fail_evidence().to_bits());
             prop_assert_eq!(&resumed, &test);
             prop_assert!(!test.fail_evidence().is_nan() && !test.pass_evidence().is_nan());
-            let interval = test.confidence_sequence(0.01);
+            let interval = test.confidence_sequence(Budget::of(0.01).expect("valid"));
             prop_assert!(interval.lower < interval.upper, "{:?}", interval);
         }
     }
@@ -132,7 +132,7 @@ fn state_of_another_shape_is_refused() {
     let broken = [
         CountState { fail: vec![0.0; FAIL_ALTERNATIVES.len() - 1], ..good.clone() },
         CountState { pass: Vec::new(), ..good.clone() },
-        CountState { grid: vec![0.0], ..good.clone() },
+        CountState { likelihood: vec![0.0], ..good.clone() },
         CountState { harmful: 0.5, ..good.clone() },
         CountState { canary: (1, 2), ..good.clone() },
         CountState { unspent: f64::NAN, ..good.clone() },

@@ -41,7 +41,8 @@ fn the_true_odds_ratio_is_left_out_of_the_confidence_sequence_no_more_often_than
     let misses = (0..runs)
         .filter(|seed| {
             let strata = world(10_000 + seed, 400.0, |_| 3.0);
-            let left_out = |test: &CountTest| !test.confidence_sequence(alpha).contains(3.0);
+            let budget = Budget::of(alpha).expect("valid");
+            let left_out = |test: &CountTest| !test.confidence_sequence(budget).contains(3.0);
             first(&strata, CountTest::new(margins()), left_out).is_some()
         })
         .count();

@@ -178,8 +178,11 @@ impl Explanation<'_> {
     fn odds(&self) -> String {
         let Some(test) = self.test else { return String::new() };
         let alpha = self.rules.budget.alpha();
-        let range =
-            format!("({} confidence sequence {})", confidence(alpha), interval(test.confidence_sequence(alpha)));
+        let range = format!(
+            "({} confidence sequence {})",
+            confidence(alpha),
+            interval(test.confidence_sequence(self.rules.budget))
+        );
         match test.estimate() {
             None => "no request failed, so nothing can be said about the odds".into(),
             Some(odds) if odds.is_infinite() => format!("only {} had failures {range}", self.version(true)),
@@ -209,8 +212,10 @@ impl Explanation<'_> {
             figures.add(&format!("compared, {}", self.version(true)), counts(test.canary()));
             figures.add(&format!("compared, {}", self.version(false)), counts(test.control()));
             figures.add("odds ratio", test.estimate().map_or("unknown, nothing failed".into(), ratio));
-            figures
-                .add(&format!("{} confidence sequence", confidence(alpha)), interval(test.confidence_sequence(alpha)));
+            figures.add(
+                &format!("{} confidence sequence", confidence(alpha)),
+                interval(test.confidence_sequence(self.rules.budget)),
+            );
             let share = if begin.watch { self.rules.budget.watch() } else { self.rules.budget.rollout() };
             figures.add(
                 "chance of such harm by luck",

@@ -208,7 +208,7 @@ pub(crate) struct Evidence {
     #[prost(double, repeated, tag = "5")]
     pass: Vec<f64>,
     #[prost(double, repeated, tag = "6")]
-    grid: Vec<f64>,
+    likelihood: Vec<f64>,
     #[prost(double, tag = "7")]
     concordant: f64,
     #[prost(double, tag = "8")]
@@ -255,7 +255,7 @@ impl Evidence {
             fail: self.fail.clone(),
             unspent: self.unspent,
             pass: self.pass.clone(),
-            grid: self.grid.clone(),
+            likelihood: self.likelihood.clone(),
             concordant: self.concordant,
             discordant: self.discordant,
             strata: self.strata,
@@ -274,7 +274,7 @@ impl Evidence {
             fail: state.fail,
             unspent: state.unspent,
             pass: state.pass,
-            grid: state.grid,
+            likelihood: state.likelihood,
             concordant: state.concordant,
             discordant: state.discordant,
             strata: state.strata,
