@@ -228,6 +228,12 @@ pub struct StepView {
     pub title: String,
     /// What sort of step it is.
     pub kind: StepKind,
+    /// Percent of capacity or traffic that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+    /// How long it lasts or may wait at most, in milliseconds, where the pipeline says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<i64>,
     /// Where it is.
     pub status: StepStatus,
     /// How it ended.
