@@ -35,7 +35,7 @@ mod session;
 
 pub use board::{Board, BoardCell, OnItsWay, ReadTriggerLog, TriggerEntry, TriggerLog};
 pub use command::{CancelRun, CommandAnswer, DecideApproval, RollBackRun, StartDeployment, StartRun, StartedRun};
-pub use configuration::{Configuration, ConfigurationReplaced, Document, ReplaceConfiguration};
+pub use configuration::{Configuration, ConfigurationReplaced, Document, ReplaceConfiguration, StoredDocument};
 pub use problem::{DiagnosticView, Problem};
 pub use run::{
     Actor, ApprovalView, Basis, DecisionView, Explanation, Figure, History, HistoryEntry, ListRuns, LogLine, Outcome,

@@ -22,7 +22,7 @@ mod titles;
 mod words;
 
 pub use database::{ArchivedCommit, Database, archived_commits};
-pub(crate) use board::board;
+pub(crate) use board::{Known, board};
 pub(crate) use changes::{Changes, Topic};
 pub(crate) use explain::explain;
 pub(crate) use projection::Answer;

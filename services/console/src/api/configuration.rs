@@ -8,7 +8,22 @@ pub struct Configuration {
     /// Rises with every change; 0 when nothing was ever applied.
     pub revision: u64,
     /// As applied.
-    pub documents: Vec<Document>,
+    pub documents: Vec<StoredDocument>,
+}
+
+/// One document as it was applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredDocument {
+    /// For example `Pipeline`.
+    pub kind: String,
+    /// Unique in its kind.
+    pub name: String,
+    /// Where it came from.
+    pub file: String,
+    /// Line of the file that `text` starts with, from 1.
+    pub line: u64,
+    /// As it was written.
+    pub text: String,
 }
 
 /// One file; it may hold several YAML documents.
@@ -21,14 +36,17 @@ pub struct Document {
     pub text: String,
 }
 
-/// Request of `PUT /configuration`: replaces all documents at once.
+/// Request of `PUT /configuration`: changes all documents at once or none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaceConfiguration {
-    /// The revision that these documents replace (0: there is none); another one is a conflict.
+    /// The revision that is changed (0: there is none); when it is another one by now, nothing is done (409).
     pub expected_revision: u64,
-    /// All of them.
+    /// Files to apply.
     pub documents: Vec<Document>,
+    /// Documents that are stored and not among these stay; else they are removed.
+    #[serde(default)]
+    pub keep_others: bool,
     /// Only check.
     #[serde(default)]
     pub dry_run: bool,
