@@ -6,19 +6,20 @@ use crate::faults::{self, Fault};
 use crate::invariants;
 use crate::owner;
 use crate::rules::Rules;
-use crate::state::{Budget, State};
+use crate::state::{Begin, Budget, State};
 use crate::worker;
 
 /// The protocol under some rules, with some faults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Journal {
     pub(crate) rules: Rules,
+    pub(crate) begin: Begin,
     pub(crate) budget: Budget,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { rules: Rules::ALL, budget: Budget::default() }
+        Self { rules: Rules::ALL, begin: Begin::Start, budget: Budget::default() }
     }
 }
 
@@ -63,7 +64,7 @@ impl Model for Journal {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.budget)]
+        vec![State::new(self.begin, self.budget, &self.rules)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

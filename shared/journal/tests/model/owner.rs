@@ -4,10 +4,10 @@
 //! |---|---|
 //! | [`Act::TakeLease`], [`Act::DeleteConsumers`], [`Act::Fence`], [`Act::CreateConsumer`] | 2, in this order |
 //! | [`Act::ReadTasks`], [`Act::ReadLastSignal`], [`Act::Drained`] | 4, in this order; the wait before reading is 5 |
-//! | [`Act::Reconcile`] | 5: TASKS has another creation time |
+//! | [`Act::Reconcile`] | 5: TASKS has another creation time, or an announced task that TASKS does not have is announced no longer |
 //! | [`Act::Decide`] | deliver and decide; any undelivered message (10) |
 //! | [`Act::Tick`] | the deadline of step one |
-//! | [`Act::Append`], [`Act::Arrive`], [`Act::Learn`] | conditional append; it arrives late or never; the reply is lost or read from the leader (8) |
+//! | [`Act::Arrive`], [`Act::Learn`] | conditional append, on the wire from the decision on; it arrives late or never; the reply is lost or read from the leader (8) |
 //! | [`Act::Confirm`] | 1: the read that stands for an append |
 //! | [`Act::Ack`] | 1, 11 |
 //! | [`Act::Send`] | 3 |
@@ -35,7 +35,6 @@ pub(crate) enum Act {
     Reconcile,
     Decide(Message),
     Tick,
-    Append,
     Arrive,
     Learn,
     Confirm,
@@ -102,12 +101,15 @@ impl Owner {
         may(Act::ReadLastSignal, self.is(if rules.recovery_order { Phase::TasksRead } else { Phase::Reading }));
         may(Act::Drained, self.is(Phase::Draining) && self.has_drained(state));
         let other_stream = self.is(Phase::Serving) && self.incarnation != state.incarnation;
-        may(Act::Reconcile, other_stream && rules.tasks_can_vanish);
+        let left_alone = self.is(Phase::Serving)
+            && self.watched.is_some_and(|(step, sequence)| {
+                self.fold(state).awaiting == self.watched && !state.sees(step, sequence)
+            });
+        may(Act::Reconcile, (other_stream && rules.tasks_can_vanish) || (left_alone && rules.watch_announcements));
 
         match &self.flight {
             Some(flight) if flight.fate == Fate::OnTheWire => may(Act::Arrive, true),
             Some(_) => may(Act::Learn, true),
-            None if !self.group.events.is_empty() => may(Act::Append, true),
             None => may(Act::Confirm, !self.group.signals.is_empty()),
         }
         may(Act::Ack, !self.to_ack.is_empty());
@@ -179,15 +181,15 @@ impl Owner {
             }
             Act::ReadTasks => self.read_tasks(state, rules),
             Act::ReadLastSignal => self.read_last_signal(state),
-            Act::Drained if rules.recovery_order => self.dispatch_missing(state),
+            Act::Drained if rules.recovery_order => self.dispatch_missing(state, rules),
             Act::Drained => self.phase = Phase::ReadingLate,
             Act::Reconcile => self.phase = Phase::Reading,
             Act::Decide(message) => self.decide(message, state, rules),
             Act::Tick => {
                 state.budget.timeouts -= 1;
                 self.group.events.push(Event::TimedOut);
+                self.append(rules);
             }
-            Act::Append => self.append(rules),
             Act::Arrive => self.arrive(state, rules),
             Act::Learn => self.learn(state, rules),
             Act::Confirm if self.committed == state.tail() => {
@@ -196,8 +198,9 @@ impl Owner {
             }
             Act::Confirm | Act::Notice => self.drop_partition(state),
             Act::Ack => {
-                let signal = self.to_ack.remove(0);
-                state.acknowledge(self.epoch, signal);
+                for signal in std::mem::take(&mut self.to_ack) {
+                    state.acknowledge(self.epoch, signal);
+                }
             }
             Act::Send(sequence, effect) => self.send(sequence, effect, state),
             Act::Checkpoint => {
@@ -245,6 +248,7 @@ impl Owner {
             Effect::Signal(_) => true,
         });
         let awaiting = if rules.recovery_order { self.fold(state).awaiting } else { self.speculative(state).awaiting };
+        self.watched = awaiting.filter(|(step, sequence)| !state.has_task(*step, *sequence));
         self.missing = awaiting.filter(|(step, sequence)| {
             *sequence <= self.committed
                 && !state.sees(*step, *sequence)
@@ -253,7 +257,7 @@ impl Owner {
         if rules.recovery_order {
             self.phase = Phase::TasksRead;
         } else {
-            self.dispatch_missing(state);
+            self.dispatch_missing(state, rules);
         }
     }
 
@@ -266,11 +270,12 @@ impl Owner {
     }
 
     /// Rule 6: dispatching again is itself a commit.
-    fn dispatch_missing(&mut self, state: &State) {
+    fn dispatch_missing(&mut self, state: &State, rules: &Rules) {
         self.phase = Phase::Serving;
         let missing = self.missing.take();
         if let Some((step, _)) = missing.filter(|_| missing == self.speculative(state).awaiting) {
             self.group.events.push(Event::DispatchedAgain(step));
+            self.append(rules);
         }
     }
 
@@ -285,9 +290,14 @@ impl Owner {
         }
         self.group.signals.push(message.signal);
         self.group.signals.sort();
+        self.append(rules);
     }
 
+    /// Group commit: a lone decision goes out at once, what is decided meanwhile goes into the next append.
     fn append(&mut self, rules: &Rules) {
+        if self.flight.is_some() || self.group.events.is_empty() {
+            return;
+        }
         let group = std::mem::take(&mut self.group);
         let dispatched_through = self.dispatched_through();
         if !rules.effects_follow_the_commit {
@@ -322,6 +332,7 @@ impl Owner {
         if rules.effects_follow_the_commit {
             self.cause(self.committed, &group.events);
         }
+        self.append(rules);
     }
 
     /// The effects of a commit are to be sent.
@@ -355,14 +366,18 @@ impl Owner {
 impl State {
     /// TASKS takes a message, unless the subject has one.
     fn store_task(&mut self, step: Step, dispatch: Sequence) {
-        if !self.tasks.iter().any(|task| (task.step, task.dispatch) == (step, dispatch)) {
+        if !self.has_task(step, dispatch) {
             self.tasks.push(Task { step, dispatch, deliveries: 0 });
         }
     }
 
+    fn has_task(&self, step: Step, dispatch: Sequence) -> bool {
+        self.tasks.iter().any(|task| (task.step, task.dispatch) == (step, dispatch))
+    }
+
     /// Whether the task is in TASKS or a worker announces it.
     fn sees(&self, step: Step, dispatch: Sequence) -> bool {
-        self.tasks.iter().any(|task| (task.step, task.dispatch) == (step, dispatch))
+        self.has_task(step, dispatch)
             || self.workers.iter().flatten().any(|held| {
                 (held.step, held.dispatch) == (step, dispatch) && held.announced && !held.lease_expired
             })

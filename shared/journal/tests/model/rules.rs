@@ -27,6 +27,9 @@ pub(crate) struct Rules {
     /// Part of rule 5: nobody, also no new owner, reads TASKS and the announcements before a full worker lease has passed
     /// since TASKS was created. Off: they are read at once.
     pub(crate) silence_before_reading: bool,
+    /// Part of rule 5: a task that is announced and not in TASKS is watched; when it is announced no longer, that is
+    /// another loss. Off: one look after each loss is all.
+    pub(crate) watch_announcements: bool,
     /// Part of rule 14: commits whose effects may still have to be sent again are not trimmed. Off: trimming looks at the
     /// older checkpoint alone.
     pub(crate) trim_after_dispatch: bool,
@@ -45,6 +48,7 @@ impl Rules {
         effects_follow_the_commit: true,
         checkpoints_acknowledged: true,
         silence_before_reading: true,
+        watch_announcements: true,
         trim_after_dispatch: true,
     };
 }

@@ -26,6 +26,33 @@ pub(crate) struct Budget {
     pub(crate) checkpoints: u8,
 }
 
+/// Where the first owner has got to when the model begins. The later ones are states of a run from the start; they leave
+/// room for more faults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The signal that starts the run is stored.
+    #[default]
+    Start,
+    /// The run has started and the peer has answered; the task of step one has not gone out.
+    Steps,
+    /// Both steps are done; the question to the peer has not gone out.
+    Peer,
+}
+
+impl Begin {
+    /// The facts behind `Owner`, a commit each, and the effect that has not gone out.
+    fn history(self) -> (&'static [Event], Option<(Sequence, Effect)>) {
+        match self {
+            Self::Start => (&[], None),
+            Self::Steps => (&[Event::Started, Event::PeerAnswered, Event::Answered], Some((2, Effect::Task(Step::One)))),
+            Self::Peer => {
+                let ask = Effect::Signal(Signal::Ask);
+                (&[Event::Started, Event::Done(Step::One), Event::Done(Step::Two)], Some((2, ask)))
+            }
+        }
+    }
+}
+
 /// A message of SIGNALS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Message {
@@ -121,6 +148,8 @@ pub(crate) struct Owner {
     pub(crate) unsent: Vec<(Sequence, Effect)>,
     /// A task that was neither in TASKS nor announced.
     pub(crate) missing: Option<(Step, Sequence)>,
+    /// A task that was announced and not in TASKS: no message comes back when its worker dies.
+    pub(crate) watched: Option<(Step, Sequence)>,
     /// The TASKS stream that it knows (its creation time).
     pub(crate) incarnation: u8,
 }
@@ -178,12 +207,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The first owner serves, the signal that starts the run is stored.
-    pub(crate) fn new(budget: Budget) -> Self {
-        let commit = Commit { epoch: 1, events: vec![Event::Owner(1)], dispatched_through: 0 };
-        let owner = Owner { phase: Phase::Serving, epoch: 1, committed: 1, ..Owner::default() };
+    /// The first owner serves.
+    pub(crate) fn new(begin: Begin, budget: Budget, rules: &Rules) -> Self {
+        let (events, unsent) = begin.history();
+        let facts = [Event::Owner(1)].into_iter().chain(events.iter().copied());
+        let dispatched_through = events.len().min(1) as Sequence;
+        let journal: Vec<_> =
+            facts.map(|event| Commit { epoch: 1, events: vec![event], dispatched_through }).collect();
         let mut state = Self {
-            journal: vec![commit],
+            journal,
             first: 1,
             checkpoints: Default::default(),
             late: Vec::new(),
@@ -193,7 +225,7 @@ impl State {
             consumers: 1 << 1,
             lease: Some(1),
             last_epoch: 1,
-            owners: [owner, Owner::default()],
+            owners: Default::default(),
             workers: [None, None],
             target: Target::default(),
             budget,
@@ -201,7 +233,17 @@ impl State {
             effect_without_cause: false,
             results: [0; 2],
         };
-        state.store_signal(Signal::Start);
+        state.owners[0] = Owner {
+            phase: Phase::Serving,
+            epoch: 1,
+            committed: state.tail(),
+            unsent: unsent.into_iter().collect(),
+            ..Owner::default()
+        };
+        if events.is_empty() {
+            state.store_signal(Signal::Start);
+        }
+        state.normalize(rules);
         state
     }
 
