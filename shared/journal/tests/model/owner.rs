@@ -170,15 +170,12 @@ impl Owner {
                 self.phase = if rules.takeover_order { Phase::Leased } else { Phase::ConsumersDeleted };
             }
             Act::DeleteConsumers => {
-                state.consumers = 0;
-                state.signals.iter_mut().for_each(|message| message.pending = None);
+                let below = if rules.newest_consumer_wins { self.epoch } else { u8::MAX };
+                state.delete_consumers(below);
                 self.phase = Phase::ConsumersDeleted;
             }
             Act::Fence => self.fence(state, rules),
-            Act::CreateConsumer => {
-                state.consumers |= 1 << self.epoch;
-                self.phase = Phase::Reading;
-            }
+            Act::CreateConsumer => self.create_consumer(state, rules),
             Act::ReadTasks => self.read_tasks(state, rules),
             Act::ReadLastSignal => self.read_last_signal(state),
             Act::Drained if rules.recovery_order => self.dispatch_missing(state, rules),
@@ -237,6 +234,19 @@ impl Owner {
                 self.cause(sequence, &commit.events);
             }
         }
+    }
+
+    /// Rule 2: SIGNALS, a work queue, refuses a second consumer. A former owner that was slower than its successor may have
+    /// created one since: an older one is deleted, before a newer one this owner gives up.
+    fn create_consumer(&mut self, state: &mut State, rules: &Rules) {
+        if rules.takeover_order && rules.newest_consumer_wins {
+            if state.consumers >> self.epoch != 0 {
+                return self.drop_partition(state);
+            }
+            state.delete_consumers(self.epoch);
+        }
+        state.consumers |= 1 << self.epoch;
+        self.phase = Phase::Reading;
     }
 
     /// Rule 4, first half: what is neither in TASKS nor announced. Tasks of which this owner does not know whether they
@@ -349,7 +359,7 @@ impl Owner {
             Effect::Signal(signal) => state.store_signal(signal),
             // Settled meanwhile: nobody waits for it.
             Effect::Task(step) if caused && self.fold(state).awaiting != Some((step, sequence)) => return,
-            Effect::Task(step) => state.store_task(step, sequence),
+            Effect::Task(step) => state.store_task(step, sequence, self.epoch),
         }
         state.effect_without_cause |= !caused;
     }
@@ -364,10 +374,20 @@ impl Owner {
 }
 
 impl State {
+    /// Deletes the consumers of epochs below this one; what waited for their acks can be delivered again.
+    fn delete_consumers(&mut self, below: u8) {
+        let kept = self.consumers & !1u8.checked_shl(below.into()).map_or(u8::MAX, |bit| bit - 1);
+        self.consumers = kept;
+        for message in &mut self.signals {
+            message.pending = message.pending.filter(|epoch| kept & (1 << epoch) != 0);
+        }
+    }
+
     /// TASKS takes a message, unless the subject has one.
-    fn store_task(&mut self, step: Step, dispatch: Sequence) {
+    fn store_task(&mut self, step: Step, dispatch: Sequence, epoch: u8) {
         if !self.has_task(step, dispatch) {
-            self.tasks.push(Task { step, dispatch, deliveries: 0 });
+            let unseen = self.owners.iter().any(|owner| owner.epoch > epoch && owner.phase > Phase::Reading);
+            self.tasks.push(Task { step, dispatch, deliveries: 0, unseen });
         }
     }
 

@@ -24,6 +24,9 @@ pub(crate) struct Rules {
     pub(crate) effects_follow_the_commit: bool,
     /// Rule 14. Off: a checkpoint holds what is applied and not stored.
     pub(crate) checkpoints_acknowledged: bool,
+    /// Part of rule 2: a taker deletes consumers of lower epochs alone, also those created since its fence, and gives up
+    /// before a higher one. Off: it deletes whatever consumer there is once, then creates its own beside any other.
+    pub(crate) newest_consumer_wins: bool,
     /// Part of rule 5: nobody, also no new owner, reads TASKS and the announcements before a full worker lease has passed
     /// since TASKS was created. Off: they are read at once.
     pub(crate) silence_before_reading: bool,
@@ -47,6 +50,7 @@ impl Rules {
         conditional_append: true,
         effects_follow_the_commit: true,
         checkpoints_acknowledged: true,
+        newest_consumer_wins: true,
         silence_before_reading: true,
         watch_announcements: true,
         trim_after_dispatch: true,

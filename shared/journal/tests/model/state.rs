@@ -35,20 +35,28 @@ pub(crate) enum Begin {
     Start,
     /// The run has started and the peer has answered; the task of step one has not gone out.
     Steps,
+    /// The same, but the task of step one is in TASKS, and the journal has recorded that.
+    Sent,
     /// Both steps are done; the question to the peer has not gone out.
     Peer,
 }
 
 impl Begin {
-    /// The facts behind `Owner`, a commit each, and the effect that has not gone out.
-    fn history(self) -> (&'static [Event], Option<(Sequence, Effect)>) {
+    /// The facts behind `Owner`, a commit each.
+    fn facts(self) -> &'static [Event] {
         match self {
-            Self::Start => (&[], None),
-            Self::Steps => (&[Event::Started, Event::PeerAnswered, Event::Answered], Some((2, Effect::Task(Step::One)))),
-            Self::Peer => {
-                let ask = Effect::Signal(Signal::Ask);
-                (&[Event::Started, Event::Done(Step::One), Event::Done(Step::Two)], Some((2, ask)))
-            }
+            Self::Start => &[],
+            Self::Steps | Self::Sent => &[Event::Started, Event::PeerAnswered, Event::Answered],
+            Self::Peer => &[Event::Started, Event::Done(Step::One), Event::Done(Step::Two)],
+        }
+    }
+
+    /// The effect that has not gone out.
+    fn unsent(self) -> Option<(Sequence, Effect)> {
+        match self {
+            Self::Start | Self::Sent => None,
+            Self::Steps => Some((2, Effect::Task(Step::One))),
+            Self::Peer => Some((2, Effect::Signal(Signal::Ask))),
         }
     }
 }
@@ -70,6 +78,8 @@ pub(crate) struct Task {
     pub(crate) dispatch: Sequence,
     /// How often it was delivered.
     pub(crate) deliveries: u8,
+    /// A former owner sent it after its successor had read TASKS. Only [`crate::invariants::NO_STEP_REPEATED`] looks at this.
+    pub(crate) unseen: bool,
 }
 
 /// An append on the wire whose sender is no more.
@@ -173,6 +183,8 @@ pub(crate) struct Held {
     pub(crate) progress: Progress,
     pub(crate) announced: bool,
     pub(crate) lease_expired: bool,
+    /// As in [`Task`].
+    pub(crate) unseen: bool,
 }
 
 /// The world.
@@ -202,18 +214,23 @@ pub(crate) struct State {
     pub(crate) signal_lost: bool,
     /// An effect left that no stored commit causes.
     pub(crate) effect_without_cause: bool,
-    /// By step: the dispatch of which a worker stored the result within its lease, 0 before that.
+    /// By step: the dispatch of which a worker stored the result within its lease, 0 before that. Not of tasks that a
+    /// former owner sent behind its successor's back.
     pub(crate) results: [Sequence; 2],
 }
 
 impl State {
     /// The first owner serves.
     pub(crate) fn new(begin: Begin, budget: Budget, rules: &Rules) -> Self {
-        let (events, unsent) = begin.history();
-        let facts = [Event::Owner(1)].into_iter().chain(events.iter().copied());
-        let dispatched_through = events.len().min(1) as Sequence;
-        let journal: Vec<_> =
-            facts.map(|event| Commit { epoch: 1, events: vec![event], dispatched_through }).collect();
+        let facts = [Event::Owner(1)].into_iter().chain(begin.facts().iter().copied());
+        let unsent = begin.unsent();
+        let sent = unsent.map_or(Sequence::MAX, |(sequence, _)| sequence - 1);
+        let commit = |(event, before): (Event, Sequence)| Commit {
+            epoch: 1,
+            events: vec![event],
+            dispatched_through: before.min(sent),
+        };
+        let journal: Vec<_> = facts.zip(0..).map(commit).collect();
         let mut state = Self {
             journal,
             first: 1,
@@ -240,8 +257,10 @@ impl State {
             unsent: unsent.into_iter().collect(),
             ..Owner::default()
         };
-        if events.is_empty() {
-            state.store_signal(Signal::Start);
+        match begin {
+            Begin::Start => state.store_signal(Signal::Start),
+            Begin::Sent => state.tasks.push(Task { step: Step::One, dispatch: 2, deliveries: 0, unseen: false }),
+            Begin::Steps | Begin::Peer => {}
         }
         state.normalize(rules);
         state
