@@ -1,0 +1,38 @@
+//! The types of the language: what each kind of document holds.
+//!
+//! Each is defined once, and its JSON Schema and the way it is read follow from that.
+
+mod artifact;
+mod choices;
+mod environment;
+mod health;
+mod infrastructure;
+mod input;
+mod people;
+mod pipeline;
+pub(crate) mod scalar;
+mod selector;
+mod service;
+mod stage;
+
+pub use artifact::Artifact;
+pub use choices::{EnvironmentType, OnCrash, PlatformKind, TransportKind};
+pub use environment::{Environment, Floor};
+pub use health::{Guards, HealthProfile, Scrape};
+pub use infrastructure::{Haproxy, Infrastructure, Router};
+pub use input::{Input, InputType};
+pub use people::{Group, Person};
+pub use pipeline::{ArtifactTrigger, Pipeline, Triggers};
+pub use scalar::{
+    AdminSocket, ArchiveLocation, Condition, Count, Duration, HttpUrl, Name, OddsRatio, Path, Pattern, Percentage,
+    Ports, Reference, Selector, StartCommand, Template, Text, VariableName,
+};
+pub use service::{Overrides, Ready, Service, Vm};
+pub use stage::{Approval, Retry, Rolling, Stage, Step, Strategy, Verify};
+
+pub use crate::decode::Entries;
+
+/// Variables of a service: `LOG_LEVEL: warn`.
+pub type Variables = Entries<VariableName, At<Template>>;
+
+use crate::source::At;
