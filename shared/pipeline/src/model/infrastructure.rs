@@ -1,6 +1,6 @@
 //! Infrastructure: the target.
 
-use super::{AdminSocket, HttpUrl, Name, Path, PlatformKind, Ports, Text, TransportKind, Variables};
+use super::{AdminSocket, HostName, HttpUrl, Name, Path, PlatformKind, Ports, Text, TransportKind, Variables};
 use crate::decode::fields;
 use crate::source::At;
 
@@ -15,7 +15,7 @@ fields! {
         /// How its hosts are reached. `local` unless said.
         pub transport: Option<At<TransportKind>>,
         /// Names of its hosts; with the transport `local` each is a directory below `root`.
-        pub hosts: Vec<At<Name>>,
+        pub hosts: Vec<At<HostName>>,
         /// Directory of releases and state.
         pub root: At<Path>,
         /// Ports that instances may listen on.
