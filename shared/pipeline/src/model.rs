@@ -17,7 +17,7 @@ mod service;
 mod stage;
 
 pub(crate) use address::is_archive;
-pub use address::{AdminSocket, ArchiveLocation, HostName, HttpUrl, Path, Ports, StartCommand};
+pub use address::{AdminSocket, ArchiveLocation, Directory, HostName, HttpUrl, Path, Ports, StartCommand};
 pub use artifact::Artifact;
 pub use choices::{EnvironmentType, OnCrash, PlatformKind, TransportKind};
 pub use environment::{Environment, Floor};

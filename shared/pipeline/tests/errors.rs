@@ -74,6 +74,8 @@ fn every_kind_of_error_is_told_with_its_place_and_what_was_expected() {
         ("{port}", "{prot}"),
         ("{port}", "8080"),
         ("/healthz", "healthz"),
+        ("root: /srv/cdflow/dev", "root: http://x"),
+        ("unix:/run/haproxy.sock", "unix:"),
         ("ready: {", "release: shop, ready: {"),
         ("hosts: [dev-1]", "hosts: [../dev-1]"),
         ("health: web", "health: wbe"),

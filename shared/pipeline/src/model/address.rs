@@ -63,6 +63,26 @@ impl HostName {
 
 scalar!(HostName, "a host", { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" });
 
+/// A directory. A relative one is below where the executor was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory(String);
+
+impl Directory {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn read(text: &str) -> Result<Self, Wrong> {
+        if !text.trim().is_empty() && !text.contains(char::is_control) && !text.contains("://") {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Wrong::new(format!("`{}` is not a directory", shortened(text)), "expected a path such as `/srv/cdflow`"))
+    }
+}
+
+scalar!(Directory, "a directory", { "type": "string", "minLength": 1, "examples": ["/srv/cdflow"] });
+
 /// A path that starts with `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path(pub(crate) String);
@@ -148,7 +168,7 @@ pub(crate) fn is_archive(location: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty()) && !location.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// HAProxy's admin socket: `unix:/path` or `tcp://host:port`.
+/// HAProxy's admin socket: `unix:path` or `tcp://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSocket(pub(crate) String);
 
@@ -161,7 +181,7 @@ impl AdminSocket {
     fn read(text: &str) -> Result<Self, Wrong> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            if path.starts_with('/') {
+            if !path.is_empty() && !path.contains(char::is_control) {
                 return Ok(Self(format!("unix:{path}")));
             }
         } else if let Some(rest) = text.strip_prefix("tcp:") {
