@@ -1,0 +1,73 @@
+//! Settings of the service.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, bail};
+
+/// What an instance does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Both.
+    All,
+    /// Keeps the evidence and gives verdicts.
+    Decide,
+    /// Reads counters: for networks that only an instance inside of them can reach.
+    Collect,
+}
+
+/// Options of the verifier.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// What this instance does.
+    #[arg(
+        id = "verifier-role",
+        long = "verifier-role",
+        env = "CDFLOW_VERIFIER_ROLE",
+        value_enum,
+        default_value = "all"
+    )]
+    pub role: Role,
+    /// Pools whose instances this one can reach, separated by commas.
+    #[arg(
+        id = "verifier-pools",
+        long = "verifier-pools",
+        env = "CDFLOW_VERIFIER_POOLS",
+        value_delimiter = ',',
+        default_value = "default"
+    )]
+    pub pools: Vec<String>,
+    /// Stages that are read at the same time in each pool.
+    #[arg(
+        id = "verifier-collections",
+        long = "verifier-collections",
+        env = "CDFLOW_VERIFIER_COLLECTIONS",
+        default_value_t = 1_024
+    )]
+    pub collections: usize,
+    /// Address and port of `/healthz` and `/readyz`; nothing listens without it.
+    #[arg(id = "verifier-health", long = "verifier-health", env = "CDFLOW_VERIFIER_HEALTH")]
+    pub health: Option<SocketAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { role: Role::All, pools: vec!["default".into()], collections: 1_024, health: None }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// When there would be nothing to do.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.role == Role::Decide {
+            return Ok(());
+        }
+        if self.pools.iter().all(|pool| pool.trim().is_empty()) {
+            bail!("no pool to collect in: name one with `--verifier-pools`, or set `--verifier-role decide`");
+        }
+        if self.collections == 0 {
+            bail!("`--verifier-collections 0` leaves nothing to read: set at least 1");
+        }
+        Ok(())
+    }
+}
