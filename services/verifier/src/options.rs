@@ -16,7 +16,7 @@ pub enum Role {
 }
 
 /// Options of the verifier.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Options {
     /// What this instance does.
     #[arg(
@@ -69,5 +69,36 @@ impl Options {
             bail!("`--verifier-collections 0` leaves nothing to read: set at least 1");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Options {
+        let command = Options::augment_args(clap::Command::new("verifier").no_binary_name(true));
+        let matches = command.try_get_matches_from(arguments).expect("valid arguments");
+        Options::from_arg_matches(&matches).expect("valid options")
+    }
+
+    #[test]
+    fn without_arguments_the_defaults_hold() {
+        assert_eq!(parsed(&[]), Options::default());
+        assert!(Options::default().check().is_ok());
+    }
+
+    #[test]
+    fn options_that_leave_nothing_to_do_are_refused() {
+        let pools = parsed(&["--verifier-pools", "dmz,edge", "--verifier-role", "collect"]);
+        assert_eq!(
+            (pools.pools.as_slice(), pools.role),
+            (["dmz".to_owned(), "edge".to_owned()].as_slice(), Role::Collect)
+        );
+        assert!(parsed(&["--verifier-pools", " "]).check().is_err());
+        assert!(parsed(&["--verifier-pools", " ", "--verifier-role", "decide"]).check().is_ok());
+        assert!(parsed(&["--verifier-collections", "0"]).check().is_err());
     }
 }
