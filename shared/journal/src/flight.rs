@@ -127,7 +127,7 @@ impl<A: Aggregate> Partition<A> {
                 }
             }
             if !decision.events.is_empty() {
-                self.site.observer.stored(&StoredEntry {
+                self.site.tell(&StoredEntry {
                     aggregate_id: &decision.aggregate_id,
                     partition: self.number,
                     state: decision.state.as_ref(),

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -28,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Aggregate, Error, JournalOptions, Observer, Position,
+    Aggregate, Error, JournalOptions, Observer, Position, StoredEntry,
     append::{Failed, Tail},
     checkpoint::{Slot, Written},
     commit::Group,
@@ -52,6 +53,15 @@ pub(crate) struct Site<A: Aggregate> {
     pub(crate) announced: Arc<Announced>,
 }
 
+impl<A: Aggregate> Site<A> {
+    /// Tells the observer. One that panics is no reason to stop: the facts are stored.
+    pub(crate) fn tell(&self, entry: &StoredEntry<'_, A>) {
+        if catch_unwind(AssertUnwindSafe(|| self.observer.stored(entry))).is_err() {
+            tracing::error!(aggregate = entry.aggregate_id, "the observer panicked");
+        }
+    }
+}
+
 /// How owning a partition ended without an error.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -71,12 +81,12 @@ pub(crate) enum Happened {
     Drain { through: u64, then: Then },
     /// Tasks that were silent, and those of them that TASKS does not hold.
     Looked { silent: Vec<String>, missing: Option<(Vec<String>, u64)> },
-    /// Effects of the former owner have gone out.
-    Resent,
+    /// Effects of the former owner, up to this commit, have gone out.
+    Resent { through: u64 },
     /// A checkpoint was written, or not.
     Checkpointed(Result<Written, Error>),
     /// A fresh consumer of this epoch.
-    Subscribed(Consumer<pull::Config>),
+    Subscribed(Box<Consumer<pull::Config>>),
     /// A newer owner has a consumer.
     Overtaken,
     /// The journal's tail after a reconnect, read when ours was `ours`.
@@ -92,7 +102,7 @@ pub(crate) enum Then {
     /// These tasks are nowhere.
     Lost(Vec<String>),
     /// Tasks of commits (incarnation, sequence) whose dispatch was not recorded, and that are nowhere.
-    Resend(Vec<(u64, u64, Task)>),
+    Resend { tasks: Vec<(u64, u64, Task)>, through: u64 },
 }
 
 /// A signal whose aggregate is being read from the archive.
@@ -177,6 +187,12 @@ impl Dispatched {
         } else {
             self.sent.max(self.recorded)
         }
+    }
+
+    /// What the former owner left, up to this commit, has gone out.
+    fn resent(&mut self, through: u64) {
+        self.resent = true;
+        self.sent = self.sent.max(through);
     }
 
     /// Whether the journal should be told, though there is nothing else to store.
@@ -275,7 +291,9 @@ impl<A: Aggregate> Partition<A> {
             if let Some(since) = self.stopping
                 && self.is_quiet(since)
             {
-                while self.acks.join_next().await.is_some() {}
+                let acks = async { while self.acks.join_next().await.is_some() {} };
+                // What is not acknowledged comes again, and changes nothing.
+                let _ = tokio::time::timeout(STOP_WITHIN, acks).await;
                 return Ok(Ended::Stopped);
             }
             if self.unsubscribed && self.is_stored() {
@@ -389,8 +407,8 @@ impl<A: Aggregate> Partition<A> {
             }
             Happened::Looked { silent, missing } => self.looked(silent, missing),
             Happened::Overtaken => return Ok(Some(Ended::Lost("a newer owner is subscribed".into()))),
-            Happened::Subscribed(consumer) => self.listen(consumer),
-            Happened::Resent => self.dispatch.resent = true,
+            Happened::Subscribed(consumer) => self.listen(*consumer),
+            Happened::Resent { through } => self.dispatch.resent(through),
             Happened::Checkpointed(result) => self.checkpointed(result)?,
             Happened::TailRead { ours, found } => return self.compare_tail(&ours, found),
             Happened::Done => {}
@@ -408,7 +426,7 @@ impl<A: Aggregate> Partition<A> {
             match then {
                 Then::Ticks(time) => self.tick(time),
                 Then::Lost(tasks) => self.tasks_lost(&tasks),
-                Then::Resend(tasks) => self.resend_tasks(tasks),
+                Then::Resend { tasks, through } => self.resend_tasks(tasks, through),
             }
         }
     }

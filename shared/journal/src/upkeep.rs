@@ -80,7 +80,7 @@ impl<A: Aggregate> Partition<A> {
         self.work.spawn(async move {
             loop {
                 match takeover::subscribe::<A>(&site.bus, number, epoch).await {
-                    Ok(consumer) => return Happened::Subscribed(consumer),
+                    Ok(consumer) => return Happened::Subscribed(Box::new(consumer)),
                     Err(Interrupted::Overtaken) => return Happened::Overtaken,
                     Err(Interrupted::Failed(error)) => {
                         tracing::debug!(%error, "subscribing after a reconnect");
@@ -121,7 +121,8 @@ impl<A: Aggregate> Partition<A> {
 
     /// Where are the tasks that nobody has announced for a full worker lease? TASKS first, then SIGNALS (rule 4).
     fn look_for_silent_tasks(&mut self) {
-        if self.looking {
+        // What has not been sent yet is not lost.
+        if self.looking || self.undispatched > 0 || !self.dispatch.resent {
             return;
         }
         let silent = self.outstanding.silent(&self.site.announced, self.site.options.worker_lease);
@@ -180,10 +181,10 @@ impl<A: Aggregate> Partition<A> {
     /// Sends what the former owner may not have sent: everything but tasks at once (receivers deduplicate), tasks only
     /// when they turn out to be nowhere and without a result (rule 4).
     pub(crate) fn resend(&mut self, unsent: Vec<Batch>, sender: Sender) {
-        if unsent.is_empty() {
+        let Some(through) = unsent.last().map(|batch| batch.sequence) else {
             self.dispatch.resent = true;
             return;
-        }
+        };
         let mut tasks: Vec<(u64, u64, Task)> = Vec::new();
         let mut mails = Vec::new();
         for Batch { incarnation, sequence, effects } in unsent {
@@ -204,18 +205,18 @@ impl<A: Aggregate> Partition<A> {
                 dispatch::store_all(&site.bus, mail.stored).await;
             }
             if tasks.is_empty() {
-                return Happened::Resent;
+                return Happened::Resent { through };
             }
             let heard = site.announced.listening();
             tokio::time::sleep(ANNOUNCEMENT_ROUND.saturating_sub(heard)).await;
             let missing = nowhere(&site, &tasks).await;
-            let through = last_signal(&site, number).await;
+            let last = last_signal(&site, number).await;
             tasks.retain(|(_, _, task)| missing.contains(&task.id));
-            Happened::Drain { through, then: Then::Resend(tasks) }
+            Happened::Drain { through: last, then: Then::Resend { tasks, through } }
         });
     }
 
-    pub(crate) fn resend_tasks(&mut self, tasks: Vec<(u64, u64, Task)>) {
+    pub(crate) fn resend_tasks(&mut self, tasks: Vec<(u64, u64, Task)>, through: u64) {
         self.note_outstanding();
         let messages = tasks
             .into_iter()
@@ -225,7 +226,7 @@ impl<A: Aggregate> Partition<A> {
         let site = self.site.clone();
         self.work.spawn(async move {
             dispatch::store_all(&site.bus, messages).await;
-            Happened::Resent
+            Happened::Resent { through }
         });
     }
 }

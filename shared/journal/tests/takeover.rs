@@ -176,6 +176,14 @@ async fn a_crash_at_any_point_of_a_commit_loses_and_doubles_nothing() {
     tasks.dedup();
     assert_eq!(tasks.len() as i64, expected);
     assert!(cdflow_journal::verify(&bus).await.unwrap().is_whole());
+    // Rule 3: the journal is told that everything has gone out, though nothing else happens.
+    until(&bus, "the dispatch is recorded", |all| {
+        let ours = || all.commits.iter().filter(|(_, subject, _)| subject == "cdflow.journal.run.0");
+        let with_effects = ours().rfind(|(_, _, commit)| commit.entries.iter().any(|entry| !entry.effects.is_empty()));
+        let recorded = ours().map(|(_, _, commit)| commit.dispatched_through).max();
+        recorded >= with_effects.map(|(sequence, _, _)| *sequence)
+    })
+    .await;
     last.stop().await;
     peer.stop().await;
 }
