@@ -47,11 +47,11 @@ impl Client {
     }
 
     /// Server-sent events until the server ends them.
-    pub(crate) async fn events(
+    pub(crate) async fn events<Q: Serialize>(
         &self,
         path: &str,
-        query: &impl Serialize,
-    ) -> Result<impl Stream<Item = Result<sse::Event>> + use<>> {
+        query: &Q,
+    ) -> Result<impl Stream<Item = Result<sse::Event>> + use<Q>> {
         let response = self.send(self.request(Method::GET, path).query(query)).await?;
         let chunks = response.bytes_stream().map(|chunk| chunk.context("the connection to the console was lost"));
         Ok(sse::events(chunks))

@@ -13,6 +13,9 @@ pub(crate) enum Failure {
     /// The documents have errors; they have been shown.
     #[error("{0}")]
     Invalid(String),
+    /// The journal is not what it was; the places have been shown.
+    #[error("{0}")]
+    Damaged(String),
     /// The console or the aggregate said no.
     #[error("{}: {}", .0.title, .0.detail)]
     Refused(Box<Problem>),
@@ -36,10 +39,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// 1 the run failed, 2 wrong usage or documents, 3 refused, 4 not logged in, 5 no answer.
+    /// 1 the run failed or the journal is damaged, 2 wrong usage or documents, 3 refused, 4 not logged in, 5 no answer.
     fn code(&self) -> u8 {
         match self {
-            Self::RunFailed(_) => 1,
+            Self::RunFailed(_) | Self::Damaged(_) => 1,
             Self::Invalid(_) => 2,
             Self::Refused(_) => 3,
             Self::Unknown => 4,

@@ -26,7 +26,7 @@ struct CommandLine {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 the run failed, 2 wrong usage or documents, 3 refused, \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the run failed or the journal is damaged, 2 wrong usage or documents, 3 refused, \
                           4 not logged in, 5 no answer";
 
 /// What every command understands.

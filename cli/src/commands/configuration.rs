@@ -34,6 +34,9 @@ pub(crate) struct ApplyOptions {
     /// A directory with YAML documents, or one file: all documents of the project.
     #[arg(default_value = "cdflow")]
     path: PathBuf,
+    /// Leave documents alone that are applied and not among these; else they are removed.
+    #[arg(long)]
+    keep_others: bool,
     /// Check everything, also on the server, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -73,6 +76,7 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     let request = ReplaceConfiguration {
         expected_revision: stored.revision,
         documents: files.into_iter().map(|file| Document { file: file.path, text: file.text }).collect(),
+        keep_others: options.keep_others,
         dry_run: options.dry_run,
     };
     let answer: ConfigurationReplaced = client.put("/configuration", &request).await?;

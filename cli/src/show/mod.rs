@@ -14,7 +14,7 @@ use console::style;
 use serde::Serialize;
 
 pub(crate) use board::board;
-pub(crate) use runs::{explanation, history, runs, trigger_log};
+pub(crate) use runs::{explanation, history, journal, runs, trigger_log};
 pub(crate) use timeline::Timeline;
 pub(crate) use tree::tree;
 use words::clock;
@@ -58,7 +58,7 @@ pub(crate) fn is_watched() -> bool {
 /// A table without borders, cut to the width of the terminal.
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(|text| style(text).dim().to_string()));
     table
 }

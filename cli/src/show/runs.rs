@@ -1,6 +1,7 @@
 //! Lists: runs, the history of one, why it waits, what CI published.
 
 use cdflow_console::api::{Explanation, History, RunSummary, TriggerLog};
+use cdflow_journal::Report;
 use console::style;
 
 use super::{
@@ -85,4 +86,29 @@ pub(crate) fn trigger_log(log: &TriggerLog) {
         ]);
     }
     print(&rows);
+}
+
+/// `cdflow journal verify`.
+pub(crate) fn journal(report: &Report) {
+    let mut rows = table(&["aggregate", "partition", "commits", "events", "refused", "last", "incarnation", "epoch"]);
+    for partition in &report.partitions {
+        rows.add_row([
+            partition.kind.to_string(),
+            partition.partition.to_string(),
+            partition.commits.to_string(),
+            partition.events.to_string(),
+            partition.refused.to_string(),
+            partition.last.sequence.to_string(),
+            partition.incarnation.to_string(),
+            partition.epoch.to_string(),
+        ]);
+    }
+    print(&rows);
+    for found in &report.breaks {
+        let place = format!("{} {}, sequence {}", found.kind, found.partition, found.sequence);
+        line(format!("{} {place}: {}", style("✗").red(), found.reason));
+    }
+    if report.is_whole() {
+        line(format!("{} {} commits, nothing missing, nothing changed", style("✓").green(), report.commits()));
+    }
 }

@@ -3,6 +3,7 @@
 //! Every service runs as it would in a process of its own, over its own connection to a private NATS server. Killing
 //! this process loses nothing: the next `cdflow up` on the same state directory goes on where it stopped.
 
+mod at_rest;
 mod detached;
 mod nats;
 mod suite;
@@ -13,11 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use cdflow_bus::{Credentials, Options as BusOptions};
 use cdflow_telemetry::TelemetryOptions;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use at_rest::AtRest;
 pub(crate) use detached::{DownOptions, down};
 pub(crate) use nats::write_private;
 
@@ -59,6 +61,15 @@ const CONNECTION: &str = "connection.json";
 pub(crate) async fn up(options: UpOptions) -> Result<()> {
     fs::create_dir_all(&options.state).with_context(|| format!("create {}", options.state.display()))?;
     if options.detach { detached::start(&options).await } else { suite::run(&options).await }
+}
+
+/// How a suite leaves word of itself for other commands.
+fn write_connection(state: &Path, bus: &BusOptions, console: &str) -> Result<()> {
+    let Some(Credentials::User { name, password }) = bus.credentials.clone() else {
+        bail!("the private server has a user");
+    };
+    let connection = Connection { nats: bus.url.clone(), user: name, password, console: console.to_owned() };
+    write_private(&state.join(CONNECTION), &serde_json::to_vec_pretty(&connection)?)
 }
 
 /// How to reach the private server of the suite in this state directory.

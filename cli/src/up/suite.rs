@@ -4,12 +4,12 @@ use std::{ffi::OsString, fs, future::Future, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use cdflow_access::{Access, KvTokens, TokenKind};
-use cdflow_bus::{Bus, Credentials, NewInstallation, Options as BusOptions, install};
-use clap::{Args, FromArgMatches as _};
+use cdflow_bus::{Bus, NewInstallation, Options as BusOptions, install};
+use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONNECTION, Connection, UpOptions, nats::PrivateNats, write_private};
+use super::{UpOptions, nats::PrivateNats, write_connection, write_private};
 use crate::{settings::Settings, show};
 
 /// Who the command line is until somebody logs in: may look, apply and start, and is in no group.
@@ -102,12 +102,8 @@ impl Starter<'_> {
 
 /// Leaves what the command line beside this process needs: where the server is, a session, a token for CI.
 async fn remember(options: &UpOptions, bus: &BusOptions) -> Result<()> {
-    let Some(Credentials::User { name, password }) = bus.credentials.clone() else {
-        bail!("the private server has a user");
-    };
     let console = format!("http://{}", options.listen);
-    let connection = Connection { nats: bus.url.clone(), user: name, password, console: console.clone() };
-    write_private(&options.state.join(CONNECTION), &serde_json::to_vec_pretty(&connection)?)?;
+    write_connection(&options.state, bus, &console)?;
     fs::write(options.state.join("trigger-url"), format!("http://{}", options.listen_events))?;
 
     let connected = Bus::connect(&bus.named("up")).await?;

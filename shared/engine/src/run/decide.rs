@@ -54,10 +54,14 @@ impl<'a> Deciding<'a> {
     /// The end of a step, to be completed by the caller.
     pub(super) fn end_of(&self, at: StepRef, outcome: Outcome, message: impl Into<String>) -> StepFinished {
         let (stage_id, step_id) = self.names(at);
+        let state = self.run.step_state(at);
+        // A step that was never started lasts no time.
+        let started_ms = state.running().map_or(self.now, |running| running.event.time_ms);
         StepFinished {
             stage_id,
             step_id,
-            attempt: self.run.step_state(at).attempt,
+            attempt: state.attempt,
+            started_ms,
             outcome: outcome.into(),
             message: message.into(),
             time_ms: self.now,
@@ -119,6 +123,7 @@ impl<'a> Deciding<'a> {
             outcome: outcome.into(),
             reason,
             time_ms: self.now,
+            started_ms: self.now,
         }));
     }
 
@@ -302,6 +307,7 @@ impl<'a> Deciding<'a> {
             outcome: outcome.into(),
             reason,
             time_ms: self.now,
+            started_ms: self.run.stages[stage].started_ms,
         }));
     }
 
@@ -329,6 +335,7 @@ impl<'a> Deciding<'a> {
                 .find_map(|outcome| Some((outcome, with(outcome)?)))
                 .unwrap_or((Outcome::Succeeded, String::new()))
         };
-        self.emit(Kind::RunFinished(RunFinished { outcome: outcome.into(), reason, time_ms: self.now }));
+        let started_ms = started.event.time_ms;
+        self.emit(Kind::RunFinished(RunFinished { outcome: outcome.into(), reason, time_ms: self.now, started_ms }));
     }
 }

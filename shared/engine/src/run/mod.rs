@@ -84,6 +84,20 @@ impl Run {
         self.started.as_ref().map(|started| started.event.number)
     }
 
+    /// The trace of the run with this id: that of the CI event, or one of its own.
+    pub fn trace_id(&self, id: &str) -> String {
+        crate::trace::trace_id(id, self.started_by())
+    }
+
+    /// The span that caused the run, if the CI event had one.
+    pub fn cause_span(&self) -> Option<String> {
+        crate::trace::cause_span(self.started_by()).map(str::to_owned)
+    }
+
+    fn started_by(&self) -> &str {
+        self.started.as_ref().map_or("", |started| started.event.traceparent.as_str())
+    }
+
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.finished.as_ref().map(|event| event.outcome())

@@ -27,7 +27,8 @@ pub(crate) const NO_SIGNAL_LOST: &str = "a removed signal is in the journal or a
 pub(crate) const ONLY_COMMITTED_LEAVES: &str = "only committed effects leave";
 /// (4) Fences at the target never fall, one applied effect per attempt.
 pub(crate) const FENCES_RISE: &str = "fences at the target never fall, one applied effect per attempt";
-/// (4) in the sense of rule 4: once a worker has stored a result within its lease, the step is not done again.
+/// (4) in the sense of rule 4: once a worker has stored a result within its lease, the step is not dispatched and done again.
+/// Not for the result of a task that a former owner sent: nothing can show that task to a successor that has looked before.
 pub(crate) const NO_STEP_REPEATED: &str = "a step with a stored result is not done again";
 /// (5), first half.
 pub(crate) const CHECKPOINT_AND_TAIL: &str = "checkpoint and tail are the full fold";

@@ -73,7 +73,7 @@ fn holds(begin: Begin, budget: Budget) {
     let checker = Journal { rules: Rules::ALL, begin, budget }.checker().threads(2).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     eprintln!("{states} states, depth {depth}: from {begin:?} with {budget:?}");
-    for (invariant, path) in checker.discoveries() {
+    if let Some((invariant, path)) = checker.discoveries().into_iter().next() {
         panic!("\"{invariant}\" does not hold from {begin:?} with {budget:?}: {:#?}", path.into_actions());
     }
 }
@@ -133,7 +133,8 @@ fn an_owner_may_crash() {
 #[test]
 fn an_owner_may_pause_and_wake_as_a_former_owner() {
     holds(Peer, Budget { owner_pauses: 1, ..NO_FAULT });
-    holds(Sent, Budget { owner_pauses: 1, ..NO_FAULT });
+    holds(Sent, Budget { owner_pauses: 1, timeouts: 1, ..NO_FAULT });
+    holds(Sent, Budget { owner_pauses: 1, task_losses: 1, ..NO_FAULT });
 }
 
 #[test]
@@ -153,8 +154,9 @@ fn every_run_can_end_from_every_state() {
 }
 
 #[test]
-#[ignore = "a minute and several GB: cargo test -p cdflow-journal --release --test model -- --ignored"]
-fn a_former_owner_and_a_crash_together() {
+#[ignore = "minutes and several GB: cargo test -p cdflow-journal --release --test model -- --ignored"]
+fn two_faults_together_with_more_interleavings() {
+    holds(Sent, Budget { owner_pauses: 1, worker_pauses: 1, ..NO_FAULT });
     holds(Peer, Budget { owner_pauses: 1, owner_crashes: 1, ..NO_FAULT });
     holds(Steps, Budget { owner_crashes: 1, worker_pauses: 1, ..NO_FAULT });
     holds(Steps, Budget { owner_crashes: 1, worker_crashes: 1, ..NO_FAULT });
@@ -164,14 +166,14 @@ fn a_former_owner_and_a_crash_together() {
 }
 
 #[test]
-#[ignore = "many minutes and several GB: cargo test -p cdflow-journal --release --test model -- --ignored"]
+#[ignore = "long and many GB: cargo test -p cdflow-journal --release --test model -- --ignored"]
 fn a_former_owner_and_lost_tasks_or_time_together() {
     holds(Steps, Budget { owner_pauses: 1, timeouts: 1, ..NO_FAULT });
     holds(Steps, Budget { owner_pauses: 1, task_losses: 1, ..NO_FAULT });
 }
 
 #[test]
-#[ignore = "many minutes and several GB: cargo test -p cdflow-journal --release --test model -- --ignored"]
+#[ignore = "long and many GB: cargo test -p cdflow-journal --release --test model -- --ignored"]
 fn a_whole_run_with_a_crash_or_a_former_owner() {
     holds(Start, Budget { owner_crashes: 1, ..NO_FAULT });
     holds(Start, Budget { owner_pauses: 1, ..NO_FAULT });

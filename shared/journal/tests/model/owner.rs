@@ -386,8 +386,8 @@ impl State {
     /// TASKS takes a message, unless the subject has one.
     fn store_task(&mut self, step: Step, dispatch: Sequence, epoch: u8) {
         if !self.has_task(step, dispatch) {
-            let unseen = self.owners.iter().any(|owner| owner.epoch > epoch && owner.phase > Phase::Reading);
-            self.tasks.push(Task { step, dispatch, deliveries: 0, unseen });
+            let stray = self.history().epoch > epoch;
+            self.tasks.push(Task { step, dispatch, deliveries: 0, stray });
         }
     }
 
@@ -398,9 +398,11 @@ impl State {
     /// Whether the task is in TASKS or a worker announces it.
     fn sees(&self, step: Step, dispatch: Sequence) -> bool {
         self.has_task(step, dispatch)
-            || self.workers.iter().flatten().any(|held| {
-                (held.step, held.dispatch) == (step, dispatch) && held.announced && !held.lease_expired
-            })
+            || self
+                .workers
+                .iter()
+                .flatten()
+                .any(|held| (held.step, held.dispatch) == (step, dispatch) && held.announced && !held.lease_expired)
     }
 
     /// A full worker lease has passed since TASKS was created: whoever lives has said what it holds.

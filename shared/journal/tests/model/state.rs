@@ -78,8 +78,8 @@ pub(crate) struct Task {
     pub(crate) dispatch: Sequence,
     /// How often it was delivered.
     pub(crate) deliveries: u8,
-    /// A former owner sent it after its successor had read TASKS. Only [`crate::invariants::NO_STEP_REPEATED`] looks at this.
-    pub(crate) unseen: bool,
+    /// A former owner sent it, with its successor's `Owner` in the journal. Only [`crate::invariants::NO_STEP_REPEATED`] looks at this.
+    pub(crate) stray: bool,
 }
 
 /// An append on the wire whose sender is no more.
@@ -184,7 +184,7 @@ pub(crate) struct Held {
     pub(crate) announced: bool,
     pub(crate) lease_expired: bool,
     /// As in [`Task`].
-    pub(crate) unseen: bool,
+    pub(crate) stray: bool,
 }
 
 /// The world.
@@ -259,7 +259,7 @@ impl State {
         };
         match begin {
             Begin::Start => state.store_signal(Signal::Start),
-            Begin::Sent => state.tasks.push(Task { step: Step::One, dispatch: 2, deliveries: 0, unseen: false }),
+            Begin::Sent => state.tasks.push(Task { step: Step::One, dispatch: 2, deliveries: 0, stray: false }),
             Begin::Steps | Begin::Peer => {}
         }
         state.normalize(rules);

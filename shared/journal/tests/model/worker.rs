@@ -55,7 +55,7 @@ pub(crate) fn act(index: usize, act: Act, state: &mut State, rules: &Rules) {
         (Act::StoreResult, Some(held)) => {
             state.store_signal(Signal::Result(held.step, held.dispatch));
             let result = &mut state.results[held.step as usize];
-            if *result == 0 && !held.lease_expired && !held.unseen {
+            if *result == 0 && !held.lease_expired && !held.stray {
                 *result = held.dispatch;
             }
             Some(Held { progress: Progress::ResultStored, announced: false, ..held })
@@ -80,7 +80,7 @@ fn receive(task: Task, state: &mut State) -> Option<Held> {
         progress: Progress::Received,
         announced: true,
         lease_expired: false,
-        unseen: task.unseen,
+        stray: task.stray,
     })
 }
 
