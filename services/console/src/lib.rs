@@ -1,1 +1,3 @@
 //! API, pages and the read model.
+
+pub mod api;

@@ -112,7 +112,7 @@ pub(crate) async fn pump(
 }
 
 /// Whether the server says that there is no such consumer; silence says nothing.
-async fn is_gone(consumer: &Consumer<pull::Config>) -> bool {
+pub(crate) async fn is_gone(consumer: &Consumer<pull::Config>) -> bool {
     match consumer.get_info().await {
         Ok(_) => false,
         Err(error) => match error.kind() {

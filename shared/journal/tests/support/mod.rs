@@ -1,6 +1,8 @@
 //! A small aggregate with every kind of effect, the instances that run it, and a worker that counts what it does.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)]
 
+pub mod proxy;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
