@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use anyhow::{Result, ensure};
+
 /// Options of the notifier.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -21,5 +23,19 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { console_url: "http://127.0.0.1:8080".into(), health: None }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// When links in events would lead nowhere.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_web = self.console_url.starts_with("http://") || self.console_url.starts_with("https://");
+        ensure!(
+            is_web && cdevents_sdk::Uri::try_from(self.console_url.as_str()).is_ok(),
+            "CDF-6201: the console URL {:?} is no absolute URL: expected for example https://cdflow.example.com",
+            self.console_url
+        );
+        Ok(())
     }
 }
