@@ -8,21 +8,16 @@ use anyhow::{Result, ensure};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Where people reach the console: begin of the links in events. An absolute URL.
-    #[arg(
-        id = "notifier-console-url",
-        long = "notifier-console-url",
-        env = "CDFLOW_NOTIFIER_CONSOLE_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
+    #[arg(long, env = "CDFLOW_NOTIFIER_CONSOLE_URL", default_value = "http://127.0.0.1:7700")]
     pub console_url: String,
     /// Address and port for `/healthz` and `/readyz`. Not served without it.
-    #[arg(id = "notifier-health", long = "notifier-health", env = "CDFLOW_NOTIFIER_HEALTH")]
+    #[arg(long, env = "CDFLOW_NOTIFIER_HEALTH")]
     pub health: Option<SocketAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { console_url: "http://127.0.0.1:8080".into(), health: None }
+        Self { console_url: "http://127.0.0.1:7700".into(), health: None }
     }
 }
 
