@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use cdflow_testkit::free_port;
 use serde::Deserialize;
 
-use crate::{Background, binary};
+use crate::{Background, KillWhatRunsIn, binary};
 
 /// The environments of the example, and the ports that its router listens on.
 const ENVIRONMENTS: [(&str, &str); 4] = [("dev", "18081"), ("qa", "18082"), ("staging", "18083"), ("prod", "18080")];
@@ -21,6 +21,7 @@ pub struct Shop {
     directory: tempfile::TempDir,
     ports: Vec<(String, u16)>,
     _router: Background,
+    _instances: KillWhatRunsIn,
 }
 
 impl Shop {
@@ -57,7 +58,8 @@ impl Shop {
         let haproxy = haproxy.filter(|path| path.exists()).next().context("HAProxy: `scripts/install-tools test`")?;
         let arguments = ["-db", "-f", "haproxy.cfg"];
         let router = Background::start(haproxy, &arguments, directory.path(), &directory.path().join("haproxy.log"))?;
-        Ok(Self { directory, ports, _router: router })
+        let instances = KillWhatRunsIn(directory.path().to_owned());
+        Ok(Self { directory, ports, _router: router, _instances: instances })
     }
 
     /// Where `.cdflow` and the documents are.
@@ -112,20 +114,6 @@ impl Shop {
         let log = self.directory.path().join(format!("{environment}-customers.log"));
         let process = Background::start(&binary("storefront-traffic")?, &arguments, self.directory.path(), &log)?;
         Ok(Customers { report, _process: process })
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        // Instances outlive the suite on purpose: find them by their working directory.
-        let Ok(processes) = fs::read_dir("/proc") else { return };
-        for process in processes.flatten() {
-            let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
-            let inside = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(self.directory.path()));
-            if inside {
-                let _ = cdflow_testkit::signal_process(pid, cdflow_testkit::Signal::KILL);
-            }
-        }
     }
 }
 

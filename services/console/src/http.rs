@@ -23,7 +23,6 @@ use axum::{
 pub(crate) use commands::{approve, cancel, roll_back};
 pub(crate) use identity::{SessionCookie, Viewer};
 pub(crate) use problem::Failure;
-pub(crate) use readiness::Readiness;
 pub(crate) use session::open_session;
 
 use crate::{api, console::Console, pages};

@@ -12,13 +12,24 @@ use tokio_util::sync::CancellationToken;
 use crate::read_model::Known;
 
 /// A configuration at one revision.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ProjectConfiguration {
     revision: Revision,
     bundle: Bundle,
     /// `Err` says why what is stored cannot be used: it was checked before it was stored, so another release wrote it.
     configuration: Result<Configuration, String>,
     directory: Directory,
+}
+
+impl Default for ProjectConfiguration {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            bundle: Bundle::default(),
+            configuration: Ok(Configuration::default()),
+            directory: Directory::default(),
+        }
+    }
 }
 
 impl ProjectConfiguration {

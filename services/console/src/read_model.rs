@@ -13,6 +13,7 @@ mod board;
 mod changes;
 mod database;
 mod explain;
+mod feed;
 mod history;
 mod projection;
 mod projector;

@@ -64,7 +64,8 @@ impl Database {
         };
         let Some(row) = query.fetch_optional(self.pool()).await.map_err(Error::read)? else { return Ok(None) };
         let mut view: RunView = column(&row, "view")?;
-        approval::join(&mut view, self.approvals(&view.id).await?);
+        let approvals = self.approvals(&view.id).await?;
+        approval::join(&mut view, approvals);
         Ok(Some(view))
     }
 
@@ -106,8 +107,9 @@ impl Database {
         let mut views = Vec::with_capacity(rows.len());
         for row in &rows {
             let mut view: RunView = column(row, "view")?;
-            if view.waiting.iter().any(|waiting| !waiting.what.is_empty()) {
-                approval::join(&mut view, self.approvals(&view.id).await?);
+            if !view.waiting.is_empty() {
+                let approvals = self.approvals(&view.id).await?;
+                approval::join(&mut view, approvals);
             }
             views.push(view);
         }
