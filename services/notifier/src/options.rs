@@ -8,10 +8,15 @@ use anyhow::{Result, ensure};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Where people reach the console: begin of the links in events. An absolute URL.
-    #[arg(long, env = "CDFLOW_NOTIFIER_CONSOLE_URL", default_value = "http://127.0.0.1:7700")]
+    #[arg(
+        id = "notifier-console-url",
+        long = "notifier-console-url",
+        env = "CDFLOW_NOTIFIER_CONSOLE_URL",
+        default_value = "http://127.0.0.1:7700"
+    )]
     pub console_url: String,
     /// Address and port for `/healthz` and `/readyz`. Not served without it.
-    #[arg(long, env = "CDFLOW_NOTIFIER_HEALTH")]
+    #[arg(id = "notifier-health", long = "notifier-health", env = "CDFLOW_NOTIFIER_HEALTH")]
     pub health: Option<SocketAddr>,
 }
 
