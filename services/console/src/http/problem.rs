@@ -127,7 +127,7 @@ impl From<read_model::Error> for Failure {
             read_model::Error::Database { what, .. } => {
                 Self::Internal(format!("the read model cannot be {what}: the log of the console says why"))
             }
-            read_model::Error::Diverged { .. } | read_model::Error::Journal(_) => Self::Unavailable(error.to_string()),
+            read_model::Error::Journal(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

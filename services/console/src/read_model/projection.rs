@@ -1,10 +1,11 @@
 //! One transaction: commits in, rows out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
+use cdflow_journal::{Position, Positions, ReadCommit};
 use cdflow_protocol::{
-    AggregateKind,
-    v1::{self, Commit, trigger_event},
+    AggregateKind, Partition, subjects,
+    v1::{self, trigger_event},
 };
 use prost::Message as _;
 use sqlx::{Any, AnyPool, Row as _, Transaction};
@@ -12,7 +13,7 @@ use sqlx::{Any, AnyPool, Row as _, Transaction};
 use super::{
     Error,
     approval::{self, Approval},
-    database::{from_sql, to_sql},
+    database::{from_sql, partition, to_sql},
     history,
     run::{self, LiveBecause, LiveChange},
 };
@@ -20,25 +21,6 @@ use crate::{
     api::{RunStatus, RunSummary, RunView, TriggerEntry},
     command::COMMAND_PREFIX,
 };
-
-/// A commit of JOURNAL, ready to be projected.
-#[derive(Debug, Clone)]
-pub(crate) struct Incoming {
-    pub(crate) kind: AggregateKind,
-    pub(crate) subject: String,
-    pub(crate) sequence: u64,
-    /// SHA-256 of `body`, hexadecimal.
-    pub(crate) hash: String,
-    pub(crate) body: bytes::Bytes,
-    pub(crate) commit: Commit,
-}
-
-/// How far a subject has been projected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) sequence: u64,
-    pub(crate) hash: String,
-}
 
 /// What became of a signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,16 +49,18 @@ pub(crate) struct Cache {
 /// More than are alive at a time on one installation; beyond it they are read again from the database.
 const MOST_CACHED: usize = 8_192;
 
-/// Reads how far each subject is.
-pub(crate) async fn positions(pool: &AnyPool) -> Result<BTreeMap<String, Position>, Error> {
+/// Reads how far each partition is.
+pub(crate) async fn positions(pool: &AnyPool) -> Result<Positions, Error> {
     let rows = sqlx::query("SELECT subject, sequence, hash FROM positions").fetch_all(pool).await.map_err(Error::read)?;
+    let damaged = |error| Error::Database { what: "read", reason: format!("a hash is damaged: {error}") };
     rows.into_iter()
         .map(|row| {
+            let hash: String = row.try_get("hash").map_err(Error::read)?;
             let position = Position {
                 sequence: from_sql(row.try_get("sequence").map_err(Error::read)?),
-                hash: row.try_get("hash").map_err(Error::read)?,
+                hash: hex::decode(hash).map_err(damaged)?,
             };
-            Ok((row.try_get("subject").map_err(Error::read)?, position))
+            Ok((partition(&row.try_get::<String, _>("subject").map_err(Error::read)?)?, position))
         })
         .collect()
 }
@@ -84,18 +68,15 @@ pub(crate) async fn positions(pool: &AnyPool) -> Result<BTreeMap<String, Positio
 /// Projects `batch`, which continues `known`. On success `known` and `cache` are advanced with it.
 pub(crate) async fn project(
     pool: &AnyPool,
-    batch: &[Incoming],
-    known: &mut BTreeMap<String, Position>,
+    batch: &[&ReadCommit],
+    known: &mut Positions,
     cache: &mut Cache,
 ) -> Result<Outcome, Error> {
     let mut transaction = pool.begin().await.map_err(Error::write)?;
-    let mut ends: BTreeMap<&str, &Incoming> = BTreeMap::new();
-    for incoming in batch {
-        ends.insert(&incoming.subject, incoming);
-    }
+    let ends: Positions = batch.iter().map(|read| ((read.kind, read.partition), read.position())).collect();
     // First of all: it takes the write lock and finds out whether this batch is still to be done.
-    for (subject, end) in &ends {
-        if !advance(&mut transaction, subject, known.get(*subject), end).await? {
+    for (key, end) in &ends {
+        if !advance(&mut transaction, *key, known.get(key), end).await? {
             transaction.rollback().await.map_err(Error::write)?;
             return Ok(Outcome::Conflict);
         }
@@ -112,33 +93,32 @@ pub(crate) async fn project(
         return Err(error);
     }
     cache.forget_finished();
-    for (subject, end) in ends {
-        known.insert(subject.to_owned(), Position { sequence: end.sequence, hash: end.hash.clone() });
-    }
+    known.extend(ends);
     Ok(Outcome::Projected)
 }
 
 async fn advance(
     transaction: &mut Transaction<'_, Any>,
-    subject: &str,
+    (kind, partition): (AggregateKind, Partition),
     from: Option<&Position>,
-    to: &Incoming,
+    to: &Position,
 ) -> Result<bool, Error> {
+    let subject = subjects::journal(kind, partition);
     let query = match from {
         Some(from) => sqlx::query(
             "UPDATE positions SET sequence = $1, hash = $2 WHERE subject = $3 AND sequence = $4 AND hash = $5",
         )
         .bind(to_sql(to.sequence))
-        .bind(&to.hash)
+        .bind(hex::encode(&to.hash))
         .bind(subject)
         .bind(to_sql(from.sequence))
-        .bind(&from.hash),
+        .bind(hex::encode(&from.hash)),
         None => sqlx::query(
             "INSERT INTO positions (subject, sequence, hash) VALUES ($1, $2, $3) ON CONFLICT (subject) DO NOTHING",
         )
         .bind(subject)
         .bind(to_sql(to.sequence))
-        .bind(&to.hash),
+        .bind(hex::encode(&to.hash)),
     };
     let done = query.execute(&mut **transaction).await.map_err(Error::write)?;
     Ok(done.rows_affected() == 1)
@@ -166,69 +146,69 @@ struct Writing<'t> {
 }
 
 impl Writing<'_> {
-    async fn all(&mut self, batch: &[Incoming]) -> Result<(), Error> {
-        for incoming in batch {
-            self.archive(incoming).await?;
-            for (position, entry) in incoming.commit.entries.iter().enumerate() {
-                self.entry(incoming, position, entry).await?;
+    async fn all(&mut self, batch: &[&ReadCommit]) -> Result<(), Error> {
+        for read in batch {
+            self.archive(read).await?;
+            for (position, entry) in read.commit.entries.iter().enumerate() {
+                self.entry(read, position, entry).await?;
             }
         }
         self.write_runs().await?;
         self.write_approvals().await
     }
 
-    async fn archive(&mut self, incoming: &Incoming) -> Result<(), Error> {
+    async fn archive(&mut self, read: &ReadCommit) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO commits (subject, sequence, hash, body) VALUES ($1, $2, $3, $4)
              ON CONFLICT (subject, sequence) DO UPDATE SET hash = excluded.hash, body = excluded.body",
         )
-        .bind(&incoming.subject)
-        .bind(to_sql(incoming.sequence))
-        .bind(&incoming.hash)
-        .bind(incoming.body.to_vec())
+        .bind(subjects::journal(read.kind, read.partition))
+        .bind(to_sql(read.sequence))
+        .bind(hex::encode(&read.hash))
+        .bind(read.body.to_vec())
         .execute(&mut *self.transaction)
         .await
         .map_err(Error::write)?;
         Ok(())
     }
 
-    async fn entry(&mut self, incoming: &Incoming, position: usize, entry: &v1::Entry) -> Result<(), Error> {
-        if let Some(run) = history::run_of(incoming.kind, &entry.aggregate_id)
-            && history::is_shown(incoming.kind, entry)
+    async fn entry(&mut self, read: &ReadCommit, position: usize, entry: &v1::Entry) -> Result<(), Error> {
+        if let Some(run) = history::run_of(read.kind, &entry.aggregate_id)
+            && history::is_shown(read.kind, entry)
         {
             sqlx::query(
                 "INSERT INTO history (run_id, sequence, subject) VALUES ($1, $2, $3)
                  ON CONFLICT (run_id, sequence, subject) DO NOTHING",
             )
             .bind(run)
-            .bind(to_sql(incoming.sequence))
-            .bind(&incoming.subject)
+            .bind(to_sql(read.sequence))
+            .bind(subjects::journal(read.kind, read.partition))
             .execute(&mut *self.transaction)
             .await
             .map_err(Error::write)?;
         }
-        match incoming.kind {
-            AggregateKind::Run => self.run(incoming, entry).await?,
+        match read.kind {
+            AggregateKind::Run => self.run(read, entry).await?,
             AggregateKind::Approval => self.approval(entry).await?,
-            AggregateKind::Trigger => self.trigger(incoming, position, entry).await?,
+            AggregateKind::Trigger => self.trigger(read, position, entry).await?,
             AggregateKind::Lock | AggregateKind::Verification => {}
         }
         for handled in &entry.handled {
             if handled.refusal.is_some() || handled.signal_id.starts_with(COMMAND_PREFIX) {
-                self.answer(incoming, entry, handled).await?;
+                self.answer(read, entry, handled).await?;
             }
         }
         Ok(())
     }
 
-    async fn run(&mut self, incoming: &Incoming, entry: &v1::Entry) -> Result<(), Error> {
+    async fn run(&mut self, read: &ReadCommit, entry: &v1::Entry) -> Result<(), Error> {
         let id = &entry.aggregate_id;
         let mut view = self.load_run(id).await?;
         let mut changes = Vec::new();
         for event in &entry.events {
             match v1::RunEvent::decode(event.as_slice()) {
-                Ok(event) => changes.extend(run::apply(&mut view, id, &event, incoming.sequence)),
-                Err(error) => tracing::warn!(run = %id, sequence = incoming.sequence, %error, "an event cannot be read"),
+                Ok(event) => changes.extend(run::apply(&mut view, id, &event, read.sequence)),
+                Err(error) => tracing::warn!(run = %id, sequence = read.sequence, %error, "an event cannot be read"),
             }
         }
         if let Some(view) = view {
@@ -318,24 +298,24 @@ impl Writing<'_> {
         Ok(())
     }
 
-    async fn trigger(&mut self, incoming: &Incoming, position: usize, entry: &v1::Entry) -> Result<(), Error> {
+    async fn trigger(&mut self, read: &ReadCommit, position: usize, entry: &v1::Entry) -> Result<(), Error> {
         for (index, event) in entry.events.iter().enumerate() {
             let Ok(v1::TriggerEvent { kind: Some(kind) }) = v1::TriggerEvent::decode(event.as_slice()) else {
-                tracing::warn!(sequence = incoming.sequence, "an event of the trigger ledger cannot be read");
+                tracing::warn!(sequence = read.sequence, "an event of the trigger ledger cannot be read");
                 continue;
             };
             match kind {
                 trigger_event::Kind::EventRecorded(recorded) => {
                     // Unique in the commit: entries hold far fewer events than this.
                     let place = to_sql((position as u64) << 32 | index as u64);
-                    self.recorded(incoming.sequence, place, &entry.aggregate_id, recorded).await?;
+                    self.recorded(read.sequence, place, &entry.aggregate_id, recorded).await?;
                 }
                 trigger_event::Kind::RunRequested(requested) => {
                     let view = match self.load_run(&requested.run_id).await? {
                         Some(view) => view,
                         None => {
                             self.runs.insert(requested.run_id.clone());
-                            run::requested(&requested, &entry.aggregate_id, incoming.sequence)
+                            run::requested(&requested, &entry.aggregate_id, read.sequence)
                         }
                     };
                     self.cache.runs.insert(view.id.clone(), view);
@@ -376,7 +356,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    async fn answer(&mut self, incoming: &Incoming, entry: &v1::Entry, handled: &v1::Handled) -> Result<(), Error> {
+    async fn answer(&mut self, read: &ReadCommit, entry: &v1::Entry, handled: &v1::Handled) -> Result<(), Error> {
         let refusal = handled.refusal.clone().unwrap_or_default();
         // The first answer stands: a signal that comes twice is handled once.
         sqlx::query(
@@ -384,9 +364,9 @@ impl Writing<'_> {
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (signal_id) DO NOTHING",
         )
         .bind(&handled.signal_id)
-        .bind(incoming.kind.as_str())
+        .bind(read.kind.as_str())
         .bind(&entry.aggregate_id)
-        .bind(incoming.commit.time_ms)
+        .bind(read.commit.time_ms)
         .bind(refusal.code)
         .bind(refusal.message)
         .execute(&mut *self.transaction)
