@@ -23,7 +23,12 @@
 //! ```
 
 mod approval;
+mod observe;
+mod options;
 mod quorum;
+mod service;
 
 pub use approval::{Approval, Ended, codes};
+pub use options::Options;
 pub use quorum::{GroupProgress, Vote};
+pub use service::run;

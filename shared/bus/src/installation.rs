@@ -3,12 +3,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::{
-    Context, kv, object_store,
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    Context, ErrorCode,
+    context::{GetStreamError, GetStreamErrorKind},
+    kv, object_store,
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 use cdflow_protocol::{PartitionCount, ids::PARTITION_HASH, streams, streams::metadata, subjects};
 
-use crate::{Error, Options, connection};
+use crate::{Bus, Error, Options, connection};
 
 /// What the streams of a server say about themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,11 +116,7 @@ fn configs(new: &NewInstallation) -> Vec<Config> {
             max_bytes: new.max_bytes / 4,
             ..base(streams::SIGNALS, "cdflow.signal.*.*")
         },
-        Config {
-            retention: RetentionPolicy::WorkQueue,
-            storage: StorageType::Memory,
-            ..base(streams::TASKS, "cdflow.task.*.*.*")
-        },
+        tasks(new.replicas),
         Config { max_age: 30 * day, max_bytes: 4 << 30, ..base(streams::LOGS, "cdflow.log.>") },
         Config { max_age: 30 * day, max_bytes: 2 << 30, ..base(streams::EVENTS, "cdflow.events.>") },
         Config { max_age: 30 * day, max_bytes: 1 << 30, ..base(streams::DEAD, "cdflow.dead.>") },
@@ -134,6 +132,66 @@ fn configs(new: &NewInstallation) -> Vec<Config> {
     ]
 }
 
+fn tasks(replicas: usize) -> Config {
+    Config {
+        name: streams::TASKS.into(),
+        subjects: vec!["cdflow.task.*.*.*".into()],
+        num_replicas: replicas,
+        retention: RetentionPolicy::WorkQueue,
+        storage: StorageType::Memory,
+        duplicate_window: Duration::from_secs(120),
+        ..Default::default()
+    }
+}
+
+impl Bus {
+    /// Creates TASKS again when it is gone: a single server forgets a memory stream when it restarts (rule 5 of the
+    /// journal protocol). Whoever needs the stream first may call this; calls at the same time agree.
+    ///
+    /// # Errors
+    /// [`Error::Api`] when the server does not answer, [`Error::NotInstalled`] when there is no JOURNAL either.
+    pub async fn ensure_tasks(&self) -> Result<Stream, Error> {
+        let context = self.context();
+        match context.get_stream(streams::TASKS).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(Error::api("read stream TASKS", error)),
+        }
+        let journal =
+            context.get_stream(streams::JOURNAL).await.map_err(|e| Error::NotInstalled { reason: e.to_string() })?;
+        let replicas = journal.cached_info().config.num_replicas;
+        context.get_or_create_stream(tasks(replicas)).await.map_err(|e| Error::api("create stream TASKS", e))
+    }
+}
+
+impl Bus {
+    /// Creates the bucket LEASES again when it is gone, for the same reason as [`Bus::ensure_tasks`].
+    ///
+    /// # Errors
+    /// As [`Bus::ensure_tasks`].
+    pub async fn ensure_leases(&self) -> Result<(), Error> {
+        let context = self.context();
+        match context.get_stream(format!("KV_{}", subjects::LEASES_BUCKET)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(Error::api("read bucket LEASES", error)),
+        }
+        let journal =
+            context.get_stream(streams::JOURNAL).await.map_err(|e| Error::NotInstalled { reason: e.to_string() })?;
+        let replicas = journal.cached_info().config.num_replicas;
+        match context.create_key_value(leases(replicas)).await {
+            Ok(_) => Ok(()),
+            // Somebody else was faster.
+            Err(_) if context.get_key_value(subjects::LEASES_BUCKET).await.is_ok() => Ok(()),
+            Err(error) => Err(Error::api("create bucket LEASES", error)),
+        }
+    }
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
 fn buckets(new: &NewInstallation) -> Vec<kv::Config> {
     vec![
         kv::Config {
@@ -143,14 +201,7 @@ fn buckets(new: &NewInstallation) -> Vec<kv::Config> {
             num_replicas: new.replicas,
             ..Default::default()
         },
-        // Derived: who owns what is decided anew after a restart.
-        kv::Config {
-            bucket: subjects::LEASES_BUCKET.into(),
-            storage: StorageType::Memory,
-            num_replicas: new.replicas,
-            limit_markers: Some(Duration::from_secs(60)),
-            ..Default::default()
-        },
+        leases(new.replicas),
         kv::Config {
             bucket: subjects::ACCESS_BUCKET.into(),
             num_replicas: new.replicas,
@@ -158,6 +209,17 @@ fn buckets(new: &NewInstallation) -> Vec<kv::Config> {
             ..Default::default()
         },
     ]
+}
+
+/// Derived: who owns what is decided anew after a restart.
+fn leases(replicas: usize) -> kv::Config {
+    kv::Config {
+        bucket: subjects::LEASES_BUCKET.into(),
+        storage: StorageType::Memory,
+        num_replicas: replicas,
+        limit_markers: Some(Duration::from_secs(60)),
+        ..Default::default()
+    }
 }
 
 pub(crate) async fn read(context: &Context) -> Result<Installation, Error> {

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{object_store::ObjectStore, stream::Stream};
+use async_nats::jetstream::{
+    consumer::{Consumer, pull},
+    object_store::ObjectStore,
+    stream::Stream,
+};
 use cdflow_bus::Bus;
 use cdflow_protocol::{
     Partition as Number, UnixMillis, subjects,
@@ -71,6 +75,10 @@ pub(crate) enum Happened {
     Resent,
     /// A checkpoint was written, or not.
     Checkpointed(Result<Written, Error>),
+    /// A fresh consumer of this epoch.
+    Subscribed(Consumer<pull::Config>),
+    /// A newer owner has a consumer.
+    Overtaken,
     /// The journal's tail after a reconnect, read when ours was `ours`.
     TailRead { ours: Position, found: Option<Tail> },
     /// Nothing to do.
@@ -140,7 +148,7 @@ pub(crate) struct Partition<A: Aggregate> {
     pub(crate) work: JoinSet<Happened>,
     /// Acknowledgements on their way; awaited when the owner stops.
     pub(crate) acks: JoinSet<Result<(), Error>>,
-    pump: AbortHandle,
+    pub(crate) pump: Option<AbortHandle>,
     stopping: Option<Instant>,
 }
 
@@ -186,14 +194,7 @@ impl<A: Aggregate> Partition<A> {
     pub(crate) fn new(site: Arc<Site<A>>, number: Number, owner: String, taken: Taken<A>) -> Self {
         let mut work = JoinSet::new();
         let metrics = site.options.metrics.clone();
-        let (into, inbox) = mpsc::channel(inbox::QUEUE);
-        let pump = {
-            let (consumer, metrics) = (taken.consumer, metrics.clone());
-            work.spawn(async move {
-                inbox::pump(consumer, into, metrics).await;
-                Happened::Done
-            })
-        };
+        let (_, inbox) = mpsc::channel(inbox::QUEUE);
         let limit = site.bus.max_payload() / 2;
         let sender = Sender { kind: A::KIND, partition: number, partitions: taken.installation.partitions, limit };
         let (dispatcher, batches) = mpsc::unbounded_channel();
@@ -243,10 +244,11 @@ impl<A: Aggregate> Partition<A> {
             levels: Levels::new(metrics),
             work,
             acks: JoinSet::new(),
-            pump,
+            pump: None,
             stopping: None,
             site,
         };
+        partition.listen(taken.consumer);
         partition.note_outstanding();
         partition.resend(taken.unsent, sender);
         partition
@@ -298,7 +300,7 @@ impl<A: Aggregate> Partition<A> {
                 }
                 () = stop.cancelled(), if self.stopping.is_none() => {
                     self.stopping = Some(Instant::now());
-                    self.pump.abort();
+                    self.stop_listening();
                 }
                 incoming = self.inbox.recv(), if room => match incoming {
                     Some(incoming) => self.receive_waiting(incoming),
@@ -308,8 +310,9 @@ impl<A: Aggregate> Partition<A> {
                 _ = second.tick() => self.each_second(),
                 Ok(()) = health.changed() => {
                     let was_down = std::mem::replace(&mut down, health.borrow_and_update().is_some());
-                    if was_down && !down {
+                    if was_down && !down && self.stopping.is_none() {
                         self.check_tail();
+                        self.subscribe_again();
                     }
                 }
             }
@@ -332,6 +335,7 @@ impl<A: Aggregate> Partition<A> {
 
     fn has_room(&self) -> bool {
         self.stopping.is_none()
+            && self.pump.is_some()
             && self.closed.is_empty()
             && self.open.entries.len() < self.limit
             && self.undispatched < MAX_UNDISPATCHED
@@ -369,6 +373,8 @@ impl<A: Aggregate> Partition<A> {
                 self.drained();
             }
             Happened::Looked { silent, missing } => self.looked(silent, missing),
+            Happened::Overtaken => return Ok(Some(Ended::Lost("a newer owner is subscribed".into()))),
+            Happened::Subscribed(consumer) => self.listen(consumer),
             Happened::Resent => self.dispatch.resent = true,
             Happened::Checkpointed(result) => self.checkpointed(result)?,
             Happened::TailRead { ours, found } => return self.compare_tail(&ours, found),

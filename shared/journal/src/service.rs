@@ -122,6 +122,7 @@ impl<A: Aggregate> Keeper<A> {
                 _ = round.tick() => {
                     if let Err(error) = self.round().await {
                         tracing::debug!(%error, "leases");
+                        self.ensure_volatile().await;
                     }
                 }
             }
@@ -156,6 +157,17 @@ impl<A: Aggregate> Keeper<A> {
             self.try_to_own(number, now).await;
         }
         Ok(())
+    }
+
+    /// A single server that was restarted has forgotten LEASES and TASKS, which live in memory: they are made again.
+    async fn ensure_volatile(&self) {
+        let bus = &self.site.bus;
+        if let Err(error) = bus.ensure_leases().await {
+            tracing::debug!(%error, "leases");
+        }
+        if let Err(error) = bus.ensure_tasks().await {
+            tracing::debug!(%error, "tasks");
+        }
     }
 
     /// Renews what is held; a partition whose key names somebody else is dropped at once.

@@ -13,7 +13,7 @@ use std::{
 
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use cdflow_bus::Bus;
-use cdflow_protocol::{ids::token, streams, subjects, v1::Announcement};
+use cdflow_protocol::{ids::token, subjects, v1::Announcement};
 use futures::{StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use tokio::time::Instant;
@@ -109,11 +109,7 @@ pub(crate) async fn listen(bus: Bus, announced: Arc<Announced>, worker_lease: Du
 
 /// Which of these tasks TASKS does not hold. Asks the stream's leader, once for each task.
 pub(crate) async fn missing_in_stream(bus: &Bus, tasks: Vec<String>) -> Result<Vec<String>, Error> {
-    let stream = bus
-        .context()
-        .get_stream_no_info(streams::TASKS)
-        .await
-        .map_err(|error| Error::request("look for tasks", error))?;
+    let stream = bus.ensure_tasks().await?;
     futures::stream::iter(tasks)
         .map(|task| {
             let stream = &stream;

@@ -2,17 +2,22 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{
+    consumer::{Consumer, pull},
+    stream::LastRawMessageErrorKind,
+};
 use cdflow_protocol::{
     UnixMillis, streams, subjects,
     v1::{Effect, Task, effect},
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     Aggregate, Error, Input,
     dispatch::{self, Batch, Sender},
+    inbox,
     partition::{Happened, Partition, Site, Then},
+    takeover::{self, Interrupted},
     tasks::missing_in_stream,
     time::wall_clock,
 };
@@ -44,6 +49,46 @@ impl<A: Aggregate> Partition<A> {
                 self.population.timers.set(&id, Some(now + TICK_AGAIN_MS));
             }
         }
+    }
+
+    /// Signals of this consumer come into the inbox from now on.
+    pub(crate) fn listen(&mut self, consumer: Consumer<pull::Config>) {
+        let (into, inbox) = mpsc::channel(inbox::QUEUE);
+        let metrics = self.site.options.metrics.clone();
+        self.inbox = inbox;
+        self.pump = Some(self.work.spawn(async move {
+            inbox::pump(consumer, into, metrics).await;
+            Happened::Done
+        }));
+    }
+
+    pub(crate) fn stop_listening(&mut self) {
+        if let Some(pump) = self.pump.take() {
+            pump.abort();
+        }
+    }
+
+    /// After a reconnect: what was delivered and got lost on the way would come again only after the ack wait, so the
+    /// consumer is made anew. Signals that are being decided come again too, and change nothing. A newer owner's consumer
+    /// is never in danger: it has another name, and two cannot exist.
+    pub(crate) fn subscribe_again(&mut self) {
+        if self.pump.is_none() {
+            return;
+        }
+        self.stop_listening();
+        let (site, number, epoch) = (self.site.clone(), self.number, self.epoch);
+        self.work.spawn(async move {
+            loop {
+                match takeover::subscribe::<A>(&site.bus, number, epoch).await {
+                    Ok(consumer) => return Happened::Subscribed(consumer),
+                    Err(Interrupted::Overtaken) => return Happened::Overtaken,
+                    Err(Interrupted::Failed(error)) => {
+                        tracing::debug!(%error, "subscribing after a reconnect");
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                }
+            }
+        });
     }
 
     pub(crate) fn each_second(&mut self) {

@@ -104,8 +104,14 @@ impl Configuration {
         let mut reader = Reader::default();
         for file in files {
             let source = Arc::new(file);
-            for document in yaml::documents(&source, &mut reader.found) {
+            let (documents, unreadable) = yaml::documents(&source, &mut reader.found);
+            for document in documents {
                 configuration.read(document, &source, &mut declared, &mut reader);
+            }
+            for document in unreadable {
+                if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == document.kind) {
+                    declared.entry((kind, document.name)).or_insert(document.place);
+                }
             }
         }
         check::check(&configuration, &declared, &mut reader.found);

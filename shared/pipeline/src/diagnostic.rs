@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::{Place, SourceFile};
 
+/// How many are kept: nobody reads more, and each costs time to locate.
+const KEPT: usize = 1_000;
 /// How many are shown to people at a time.
 const SHOWN: usize = 50;
 
@@ -146,6 +148,8 @@ pub struct DiagnosticRecord {
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     found: Vec<Diagnostic>,
+    /// How many more there were than are kept.
+    left_out: usize,
 }
 
 impl Diagnostics {
@@ -155,21 +159,23 @@ impl Diagnostics {
             return Ok(value);
         }
         found.sort_by(|a, b| order(a).cmp(&order(b)));
-        Err(Self { found })
+        let left_out = found.len().saturating_sub(KEPT);
+        found.truncate(KEPT);
+        Err(Self { found, left_out })
     }
 
     pub(crate) fn one(diagnostic: Diagnostic) -> Self {
-        Self { found: vec![diagnostic] }
+        Self { found: vec![diagnostic], left_out: 0 }
     }
 
-    /// Each thing that is wrong.
+    /// Each thing that is wrong, up to the first thousand.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.found.iter()
     }
 
     /// How many things are wrong; never zero in an error.
     pub fn count(&self) -> usize {
-        self.found.len()
+        self.found.len() + self.left_out
     }
 
     /// As programs read it.
@@ -182,15 +188,18 @@ impl Diagnostics {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false).with_context_lines(1);
         let mut text = String::new();
-        for diagnostic in self.found.iter().take(SHOWN) {
+        for (index, diagnostic) in self.found.iter().take(SHOWN).enumerate() {
+            if index > 0 {
+                text.push('\n');
+            }
             if handler.render_report(&mut text, &Shown(diagnostic)).is_err() {
                 // Formatting into a string fails only if a part of the report does: say it plainly then.
                 text.push_str(&diagnostic.message);
                 text.push('\n');
             }
         }
-        if self.found.len() > SHOWN {
-            text.push_str(&format!("… and {} more\n", self.found.len() - SHOWN));
+        if self.count() > SHOWN {
+            text.push_str(&format!("\n… and {} more\n", self.count() - SHOWN));
         }
         text
     }

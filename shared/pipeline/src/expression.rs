@@ -18,6 +18,8 @@
 mod evaluate;
 mod room;
 mod scan;
+mod tree;
+mod values;
 
 use std::collections::BTreeSet;
 
@@ -196,12 +198,7 @@ pub fn holds(condition: &str, scope: &Value, status: Status) -> Result<bool, Exp
 /// The first thing that is wrong: an expression that is not closed or not CEL, a namespace or function that does not
 /// exist.
 pub fn check(template: &str) -> Result<(), ExpressionError> {
-    for part in parts(template)? {
-        if let Part::Expression { source, offset } = part {
-            with_room(source, || Program::compile(source)?.check_names()).map_err(|e| e.moved_by(offset))?;
-        }
-    }
-    Ok(())
+    members(template).map(drop)
 }
 
 /// Checks the syntax and the names of a condition without values.
@@ -209,36 +206,42 @@ pub fn check(template: &str) -> Result<(), ExpressionError> {
 /// # Errors
 /// As [`check`].
 pub fn check_condition(condition: &str) -> Result<(), ExpressionError> {
+    condition_members(condition).map(drop)
+}
+
+/// What an expression reads: `inputs.version` is the member `version` of the namespace `inputs`.
+pub type Member = (String, String);
+
+/// Checks a template as [`check`] does, and says what it reads.
+///
+/// # Errors
+/// As [`check`].
+pub fn members(template: &str) -> Result<Vec<Member>, ExpressionError> {
+    let mut found = BTreeSet::new();
+    for part in parts(template)? {
+        if let Part::Expression { source, offset } = part {
+            let members = with_room(source, || Program::compile(source)?.checked_members());
+            found.extend(members.map_err(|e| e.moved_by(offset))?);
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Checks a condition as [`check_condition`] does, and says what it reads.
+///
+/// # Errors
+/// As [`check`].
+pub fn condition_members(condition: &str) -> Result<Vec<Member>, ExpressionError> {
     let (source, offset) = scan::condition(condition);
     if source.trim().is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    with_room(source, || Program::compile_condition(source)?.check_names()).map_err(|e| e.moved_by(offset))
+    with_room(source, || Program::compile_condition(source)?.checked_members()).map_err(|e| e.moved_by(offset))
 }
 
 /// Whether a string holds an expression at all.
 pub fn is_template(text: &str) -> bool {
     text.contains(scan::OPEN)
-}
-
-/// The members of each namespace that a template reads directly: `inputs.version` gives `("inputs", "version")`.
-/// Malformed expressions give nothing.
-pub fn references(template: &str) -> Vec<(String, String)> {
-    let mut found = BTreeSet::new();
-    for part in parts(template).unwrap_or_default() {
-        if let Part::Expression { source, .. } = part
-            && let Ok(members) = with_room(source, || Ok(Program::compile(source)?.members()))
-        {
-            found.extend(members);
-        }
-    }
-    found.into_iter().collect()
-}
-
-/// As [`references`], for a condition.
-pub fn condition_references(condition: &str) -> Vec<(String, String)> {
-    let (source, _) = scan::condition(condition);
-    with_room(source, || Ok(Program::compile_condition(source)?.members())).unwrap_or_default()
 }
 
 /// Whether a condition says itself after which outcomes it holds. One that cannot be read is taken to do so.

@@ -70,23 +70,45 @@ pub(crate) struct Document {
 }
 
 /// Reads the documents of a file. Empty ones are left out.
-pub(crate) fn documents(source: &Arc<SourceFile>, found: &mut Vec<Diagnostic>) -> Vec<Document> {
+pub(crate) fn documents(source: &Arc<SourceFile>, found: &mut Vec<Diagnostic>) -> (Vec<Document>, Vec<Unreadable>) {
     if source.text.len() > MAX_FILE_BYTES {
         let place = Place { source: Arc::clone(source), offset: 0, length: 0 };
         found.push(
             Diagnostic::new(Code::NotYaml, &place, format!("this file has {} bytes", source.text.len()))
                 .help(format!("expected at most {MAX_FILE_BYTES}: split it into several files")),
         );
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
     let mut read = Vec::new();
+    let mut unreadable = Vec::new();
     for piece in pieces(&source.text) {
         match document(source, &piece) {
             Ok(document) => read.extend(document),
-            Err(diagnostic) => found.push(diagnostic),
+            Err(diagnostic) => {
+                unreadable.extend(Unreadable::of(&piece.text, &diagnostic));
+                found.push(diagnostic);
+            }
         }
     }
-    read
+    (read, unreadable)
+}
+
+/// What a document that is not YAML says it is, so that what refers to it is not called wrong as well.
+pub(crate) struct Unreadable {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) place: Place,
+}
+
+impl Unreadable {
+    fn of(text: &str, diagnostic: &Diagnostic) -> Option<Self> {
+        let value = |field: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+            let value = line.split(" #").next().unwrap_or(line);
+            Some(value.trim().trim_matches(['"', '\'']).to_owned())
+        };
+        Some(Self { kind: value("kind:")?, name: value("name:")?, place: diagnostic.place.clone()? })
+    }
 }
 
 /// A document's text and where it starts.

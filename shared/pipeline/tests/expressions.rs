@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cdflow_pipeline::expression::{
-    ExpressionErrorKind, Status, check, check_condition, condition_references, holds, references, render, render_all,
+    ExpressionErrorKind, Status, check, check_condition, condition_members, holds, members, render, render_all,
     render_text,
 };
 use proptest::prelude::*;
@@ -117,16 +117,23 @@ fn a_check_finds_names_that_do_not_exist_without_any_values() {
     assert!(check("${{ success() }}").is_err());
     assert_eq!(check("abc ${{ evnt.x }}").unwrap_err().offset, 8);
     assert_eq!(
-        references("${{ inputs.a + stages.qa.outputs.b }}"),
+        members("${{ inputs.a + stages.qa.outputs.b }}").unwrap(),
         [("inputs".to_owned(), "a".to_owned()), ("stages".to_owned(), "qa".to_owned())]
     );
-    assert_eq!(condition_references("inputs.a"), [("inputs".to_owned(), "a".to_owned())]);
+    assert_eq!(condition_members("inputs.a").unwrap(), [("inputs".to_owned(), "a".to_owned())]);
 }
 
 #[test]
 fn a_condition_that_is_no_boolean_is_an_error() {
     let error = holds("inputs.name", &scope(), Status::Success).unwrap_err();
     assert_eq!(error.message, "this condition is text, not true or false");
+}
+
+#[test]
+fn loops_are_at_most_two_deep() {
+    check("${{ [1].map(a, [a].filter(b, b > 0)).all(c, c.exists(d, d > 0)) }}").unwrap();
+    let error = check("${{ [1].map(a, [a].map(b, [b].map(c, c))) }}").unwrap_err();
+    assert!(error.message.contains("loop"), "{error}");
 }
 
 /// Runs on the small stack that threads of a runtime have.

@@ -264,6 +264,22 @@ fn what_init_writes_is_whole() {
 }
 
 #[test]
+fn the_repositorys_example_is_whole() {
+    let files = [
+        ("service.yaml", include_str!("../../../examples/storefront/cdflow/service.yaml")),
+        ("environments.yaml", include_str!("../../../examples/storefront/cdflow/environments.yaml")),
+        ("people.yaml", include_str!("../../../examples/storefront/cdflow/people.yaml")),
+        ("pipeline.yaml", include_str!("../../../examples/storefront/cdflow/pipeline.yaml")),
+    ];
+    let files = files.map(|(path, text)| SourceFile::new(path, text));
+    let configuration = Configuration::parse(files).unwrap_or_else(|errors| panic!("{errors}"));
+    let plan = compile(&configuration, &request()).unwrap();
+    let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.id.as_str()).collect();
+    assert_eq!(stages, ["dev", "qa", "staging", "approve", "prod"]);
+    assert_eq!(step_ids(&plan, "prod")[0], "lock", "its pipeline asks for the approval that prod demands");
+}
+
+#[test]
 fn rollbacks_go_back_to_what_was_there() {
     let plan = compile(&installation(), &request()).unwrap();
     let qa = plan.stages.iter().find(|s| s.id == "qa").unwrap();

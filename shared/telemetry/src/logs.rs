@@ -21,6 +21,12 @@ pub struct TelemetryOptions {
     pub otlp_endpoint: Option<String>,
 }
 
+impl Default for TelemetryOptions {
+    fn default() -> Self {
+        Self { log: "info".into(), log_format: LogFormat::Text, otlp_endpoint: None }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {

@@ -39,6 +39,10 @@ impl Checker<'_> {
         }
         for group in configuration.groups.values() {
             self.each_once(Kind::Person, &group.members);
+            if group.members.is_empty() {
+                let error = Diagnostic::new(Code::MissingField, &group.name.place, "nobody is in this group");
+                self.report(error.help("name at least one person: `members: [ana]`"));
+            }
         }
         configuration.infrastructures.values().for_each(|it| self.infrastructure(it));
         configuration.health_profiles.values().for_each(|it| self.health_profile(it));

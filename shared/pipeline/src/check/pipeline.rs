@@ -192,9 +192,8 @@ impl Checker<'_> {
         if let Some(infrastructure) = &stage.infrastructure {
             self.resolve(Kind::Infrastructure, infrastructure);
         }
-        match &stage.strategy {
-            Some(strategy) => self.strategy(strategy),
-            None => {}
+        if let Some(strategy) = &stage.strategy {
+            self.strategy(strategy);
         }
         if let Some(verify) = &stage.verify {
             for (name, budget) in [("alpha", &verify.alpha), ("beta", &verify.beta)] {
@@ -247,7 +246,7 @@ impl Checker<'_> {
         let needed = hosts.saturating_mul(instances).saturating_mul(2);
         let ports = target.infrastructure.ports.count();
         if ports < needed {
-            let message = format!("`{name}` has {ports} ports, and {needed} are needed");
+            let message = format!("`{name}` has too few ports: {ports} instead of {needed}");
             let error = Diagnostic::new(Code::Unfit, environment, message);
             self.report(error.help("expected two for each instance: the old and the new release run side by side"));
         }

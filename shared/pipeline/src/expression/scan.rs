@@ -53,8 +53,7 @@ pub(super) fn condition(text: &str) -> (&str, usize) {
 /// Bytes up to the `}}` that closes an expression: not one in quotes, nor one that ends a map.
 fn closing(source: &str) -> Option<usize> {
     let mut depth = 0_usize;
-    let mut outside = Outside::new(source);
-    while let Some((at, byte)) = outside.next() {
+    for (at, byte) in Outside::new(source) {
         match byte {
             b'{' => depth += 1,
             b'}' if depth > 0 => depth -= 1,

@@ -57,7 +57,7 @@ choice! {
         /// Where things are tried out.
         Development = "development",
         /// Where things are tested.
-        Testing = "testing",
+        Test = "test",
         /// Like production.
         Staging = "staging",
         /// What users see.
@@ -66,7 +66,7 @@ choice! {
 }
 
 choice! {
-    "what happens when an executor is lost";
+    "a way to go on without the executor";
     /// What happens when the executor of a script vanishes in the middle of it.
     pub enum OnCrash {
         /// The script is run again: it has to be safe to repeat.
