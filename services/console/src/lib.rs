@@ -47,9 +47,9 @@ use read_model::{Changes, Progress, Projector};
 /// When the bus, the database or the address cannot be used, or JOURNAL does not continue what was projected.
 pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: CancellationToken) -> anyhow::Result<()> {
     options.check()?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("CDF-4005: the console cannot listen on {}: is another one running?", options.listen))?;
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!("CDF-4005: the console cannot listen on {}: is another one running?", options.listen)
+    })?;
     serve(options, bus_options, listener, stop).await
 }
 

@@ -12,6 +12,7 @@ mod approval;
 mod board;
 mod changes;
 mod database;
+mod evidence;
 mod explain;
 mod history;
 mod projection;
@@ -21,9 +22,9 @@ mod run;
 mod titles;
 mod words;
 
-pub use database::{Database, archived_commits};
 pub(crate) use board::{Known, board};
 pub(crate) use changes::{Changes, Topic};
+pub use database::{Database, archived_commits};
 pub(crate) use explain::explain;
 pub(crate) use projection::Answer;
 pub(crate) use projector::{Progress, Projector};

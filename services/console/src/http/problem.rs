@@ -31,7 +31,9 @@ pub(crate) enum Failure {
     Refused { code: String, message: String },
     #[error("the configuration has errors; nothing was changed")]
     Invalid(Vec<DiagnosticView>),
-    #[error("the configuration is at revision {found}, not {expected}: somebody else was faster. Read it again and repeat")]
+    #[error(
+        "the configuration is at revision {found}, not {expected}: somebody else was faster. Read it again and repeat"
+    )]
     Conflict { expected: u64, found: u64 },
     #[error("{0}")]
     TooLarge(String),

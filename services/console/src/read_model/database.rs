@@ -86,8 +86,10 @@ impl Database {
 /// # }
 /// ```
 pub fn archived_commits(pool: &AnyPool) -> impl Stream<Item = Result<ArchivedCommit, Error>> + Send + '_ {
-    sqlx::query("SELECT subject, sequence, body FROM commits ORDER BY sequence").fetch(pool).map_err(Error::read).and_then(
-        async |row| {
+    sqlx::query("SELECT subject, sequence, body FROM commits ORDER BY sequence")
+        .fetch(pool)
+        .map_err(Error::read)
+        .and_then(async |row| {
             let (kind, partition) = partition(&row.try_get::<String, _>("subject").map_err(Error::read)?)?;
             Ok(ArchivedCommit {
                 kind,
@@ -95,8 +97,7 @@ pub fn archived_commits(pool: &AnyPool) -> impl Stream<Item = Result<ArchivedCom
                 sequence: from_sql(row.try_get("sequence").map_err(Error::read)?),
                 body: row.try_get::<Vec<u8>, _>("body").map_err(Error::read)?.into(),
             })
-        },
-    )
+        })
 }
 
 /// Kind and partition of a stored subject.
