@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use cdflow_executor::process;
 use cdflow_protocol::{
     subjects,
-    v1::{CancelTask, ErrorClass, LogLine, OnCrash, Outcome, ScriptTask, Task, task::Work},
+    v1::{CancelTask, ErrorClass, LogLine, OnCrash, Outcome, ScriptTask, Task},
 };
 use prost::Message as _;
 
