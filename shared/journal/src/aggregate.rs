@@ -15,6 +15,14 @@ use cdflow_protocol::{
 pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// The kind, as in subjects.
     const KIND: AggregateKind;
+    /// The newest [`version`](cdflow_protocol::v1::Signal::version) of a signal that this code understands; newer ones
+    /// are delayed until a newer release decides them.
+    const SIGNAL_VERSION: u32 = 1;
+    /// Version of this code as a reader of its events. A commit that asks for more makes this instance give the
+    /// partition back (rule 15 of the journal protocol).
+    const READER_VERSION: u32 = 1;
+    /// The oldest reader that understands the events which this code stores.
+    const MIN_READER: u32 = 1;
     /// Inputs; versions of it that this code does not know are delayed.
     type Signal: prost::Message + Default;
     /// Facts. The meaning of a stored event never changes.

@@ -4,6 +4,13 @@ use crate::ids::{AggregateKind, Partition, token};
 
 /// Everything CI systems publish.
 pub const CI: &str = "cdflow.ci.>";
+/// A CI event that came in over `channel`, such as `http`: `cdflow.ci.http.dev.cdevents.artifact.published.0.2.0`.
+pub fn ci(channel: &str, event_type: &str) -> String {
+    let tokens = event_type.split('.').map(token).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let kind = if tokens.is_empty() { "unknown".to_owned() } else { tokens.join(".") };
+    format!("cdflow.ci.{}.{kind}", token(channel))
+}
+
 /// Configuration documents and leases live in key-value buckets of these names.
 pub const CONFIG_BUCKET: &str = "CONFIG";
 /// See [`CONFIG_BUCKET`].
@@ -72,6 +79,16 @@ pub fn event(project: &str, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_event_type_makes_a_subject() {
+        assert_eq!(
+            ci("http", "dev.cdevents.artifact.published.0.2.0"),
+            "cdflow.ci.http.dev.cdevents.artifact.published.0.2.0"
+        );
+        assert_eq!(ci("http", "a..b c.*.>"), "cdflow.ci.http.a.b_c._._");
+        assert_eq!(ci("http", ".."), "cdflow.ci.http.unknown");
+    }
 
     #[test]
     fn journal_subjects_parse_back() {

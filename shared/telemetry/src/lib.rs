@@ -12,6 +12,6 @@ mod stop;
 mod trace_context;
 
 pub use logs::{LogFormat, Telemetry, TelemetryError, TelemetryOptions, init};
-pub use service::ServiceOptions;
+pub use service::{ServiceOptions, instance_name};
 pub use stop::stop_signal;
 pub use trace_context::{adopt, traceparent};

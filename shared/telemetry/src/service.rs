@@ -44,3 +44,9 @@ fn credentials(text: &str) -> Option<Credentials> {
     let (name, password) = text.split_once(':')?;
     Some(Credentials::User { name: name.to_owned(), password: password.to_owned() })
 }
+
+/// Name of this process for people: the machine's name and the process id.
+pub fn instance_name() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", machine.trim(), std::process::id())
+}

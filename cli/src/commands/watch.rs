@@ -1,0 +1,136 @@
+//! Following a run: a live tree where a person looks, a line for each thing that happens elsewhere.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use cdflow_console::api::{Outcome, RunStatus, RunView, event};
+use console::Term;
+use futures::{StreamExt as _, pin_mut};
+
+use crate::{client::Client, exit::Failure, show};
+
+/// When following stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Until {
+    /// The run waits for a person, is promoted everywhere, or has ended.
+    Waiting,
+    /// The run is promoted everywhere or has ended; watching goes on without us.
+    Promoted,
+    /// The run has ended.
+    End,
+}
+
+/// How it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Look {
+    /// The whole run, drawn again and again.
+    Tree,
+    /// A line for each thing that happens.
+    Timeline,
+    /// A JSON object a line for each change.
+    Json,
+}
+
+/// Follows a run until `until`.
+///
+/// # Errors
+/// [`Failure::RunFailed`] when it ended otherwise than well.
+pub(crate) async fn follow(client: &Client, run: &str, until: Until, look: Look) -> Result<()> {
+    let mut screen = Screen::new(look);
+    loop {
+        match watch(client, run, until, &mut screen).await {
+            // The console was restarted: the run goes on without it, and so do we.
+            Err(error) if error.downcast_ref::<Failure>().is_none() => {
+                tracing::debug!(%error, "connecting again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn watch(client: &Client, run: &str, until: Until, screen: &mut Screen) -> Result<()> {
+    let events = client.events(&format!("/runs/{run}/watch"), &()).await?;
+    pin_mut!(events);
+    let mut seen: Option<RunView> = None;
+    let mut clock = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event.context("the console closed the connection")??,
+            _ = clock.tick() => {
+                if let Some(run) = &seen {
+                    screen.redraw(run);
+                }
+                continue;
+            }
+        };
+        if event.name == event::RUN {
+            let run: RunView = serde_json::from_str(&event.data).context("a run that this version of cdflow understands")?;
+            screen.show(&run)?;
+            if is_reached(&run, until) {
+                return judge(&run);
+            }
+            seen = Some(run);
+        } else if event.name == event::END {
+            return seen.as_ref().map_or(Ok(()), judge);
+        }
+    }
+}
+
+fn is_reached(run: &RunView, until: Until) -> bool {
+    let asks_people = run.approvals.iter().any(|approval| approval.outcome.is_none());
+    match until {
+        _ if run.outcome.is_some() => true,
+        Until::End => false,
+        Until::Promoted => run.status == RunStatus::Watching,
+        Until::Waiting => run.status == RunStatus::Watching || (asks_people && run.status == RunStatus::Waiting),
+    }
+}
+
+fn judge(run: &RunView) -> Result<()> {
+    match run.outcome {
+        None | Some(Outcome::Succeeded | Outcome::Superseded | Outcome::Skipped) => Ok(()),
+        Some(_) => Err(Failure::RunFailed(format!("run {} did not succeed: {}", run.number, run.reason)).into()),
+    }
+}
+
+struct Screen {
+    look: Look,
+    timeline: show::Timeline,
+    terminal: Term,
+    drawn: usize,
+}
+
+impl Screen {
+    fn new(look: Look) -> Self {
+        Self { look, timeline: show::Timeline::default(), terminal: Term::stdout(), drawn: 0 }
+    }
+
+    fn show(&mut self, run: &RunView) -> Result<()> {
+        match self.look {
+            Look::Json => show::line(serde_json::to_string(run)?),
+            Look::Timeline => self.timeline.show(run),
+            Look::Tree => self.draw(run),
+        }
+        Ok(())
+    }
+
+    /// Times go on while nothing happens.
+    fn redraw(&mut self, run: &RunView) {
+        if self.look == Look::Tree {
+            self.draw(run);
+        }
+    }
+
+    fn draw(&mut self, run: &RunView) {
+        let (rows, columns) = self.terminal.size();
+        let mut lines = show::tree(run, false);
+        // What does not fit cannot be drawn over.
+        lines.truncate(usize::from(rows).saturating_sub(1));
+        let _ = self.terminal.clear_last_lines(self.drawn);
+        for text in &lines {
+            let _ = self.terminal.write_line(&console::truncate_str(text, usize::from(columns), "…"));
+        }
+        self.drawn = lines.len();
+    }
+}
