@@ -195,6 +195,10 @@ impl Database {
                 events.extend(history::entries(kind, sequence, commit.time_ms, entry));
             }
         }
+        events.dedup_by(|next, last| {
+            next.event == "step-waiting"
+                && (&next.event, &next.step, &next.text) == (&last.event, &last.step, &last.text)
+        });
         Ok(History { events })
     }
 

@@ -177,23 +177,7 @@ fn fold(view: &mut RunView, kind: &run_event::Kind) -> Option<LiveChange> {
             stage.started_ms = Some(started.time_ms);
         }
         run_event::Kind::StepStarted(started) => step_started(stage(view, &started.stage_id)?, started, number)?,
-        run_event::Kind::StepWaiting(waits) => {
-            let stage = stage(view, &waits.stage_id)?;
-            let (stage_id, rolling_back) = (stage.id.clone(), stage.status == StageStatus::RollingBack);
-            let step = step(stage, &waits.step_id)?;
-            step.status = StepStatus::Waiting;
-            step.waiting = Some(Waiting {
-                stage: stage_id,
-                step: step.id.clone(),
-                what: waits.message.clone(),
-                since_ms: waits.time_ms,
-                until_ms: step.deadline_ms,
-                released_by: released_by(step.kind, number),
-            });
-            if !rolling_back {
-                stage.status = StageStatus::Waiting;
-            }
-        }
+        run_event::Kind::StepWaiting(waits) => step_waiting(stage(view, &waits.stage_id)?, waits, number)?,
         run_event::Kind::StepFinished(finished) => {
             return step_finished(stage(view, &finished.stage_id)?, finished, service.as_deref());
         }
@@ -285,7 +269,8 @@ fn step_started(stage: &mut StageView, started: &v1::StepStarted, number: u64) -
             step: step.id.clone(),
             what,
             since_ms: started.time_ms,
-            until_ms: step.deadline_ms.or(limit),
+            // The deadline of a step has some grace, so that the last word can arrive.
+            until_ms: limit.or(step.deadline_ms),
             released_by: released_by(step.kind, number),
         });
     }
@@ -296,6 +281,33 @@ fn step_started(stage: &mut StageView, started: &v1::StepStarted, number: u64) -
             _ if waits => StageStatus::Waiting,
             _ => StageStatus::Running,
         };
+    }
+    Some(())
+}
+
+/// What holds a step up, in the words of who noticed. It is said again whenever somebody is asked again.
+fn step_waiting(stage: &mut StageView, waits: &v1::StepWaiting, number: u64) -> Option<()> {
+    let message = waits.message.trim();
+    let (stage_id, rolling_back) = (stage.id.clone(), stage.status == StageStatus::RollingBack);
+    let step = step(stage, &waits.step_id)?;
+    if message.is_empty() {
+        return None;
+    }
+    let what = match step.kind {
+        StepKind::Lock => format!("the lock, {message}"),
+        kind if kind.has_log() => format!("its executor ({message})"),
+        _ => message.to_owned(),
+    };
+    let known = step.waiting.as_ref().filter(|waiting| waiting.what == what);
+    let since_ms = known.map_or(waits.time_ms, |waiting| waiting.since_ms);
+    let until_ms = step.waiting.as_ref().and_then(|waiting| waiting.until_ms).or(step.deadline_ms);
+    let released_by = released_by(step.kind, number);
+    step.waiting = Some(Waiting { stage: stage_id, step: step.id.clone(), what, since_ms, until_ms, released_by });
+    if step.kind == StepKind::Lock {
+        step.status = StepStatus::Waiting;
+        if !rolling_back {
+            stage.status = StageStatus::Waiting;
+        }
     }
     Some(())
 }

@@ -81,10 +81,14 @@ async fn a_failed_attempt_is_shown_as_waiting_for_the_next() {
     let token = world.token("ana").await;
     let mut story = Story::begin(&mut world.journal).await;
     story.stage_started("qa").await;
-    story.waits("qa", "lock", "run 7 holds the lock").await;
+    story.started("qa", "lock", 1).await;
+    story.waits("qa", "lock", "behind run 7").await;
+    // Asked again.
+    story.waits("qa", "lock", "behind run 7").await;
     let ana = console.client(&token);
     let run = ana.run_when("1", |run| run.status == RunStatus::Waiting).await;
-    assert_eq!(run.waiting[0].what, "run 7 holds the lock");
+    let waiting = &run.waiting[0];
+    assert_eq!((waiting.what.as_str(), waiting.since_ms), ("the lock, behind run 7", T0 + 3_000));
 
     story.does("qa", "lock").await;
     story.started("qa", "observe", 1).await;
