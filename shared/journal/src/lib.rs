@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | before the append | nothing | gets the signals again and decides them |
 //! | after the append, or its answer is lost | the commit | sends its effects (`dispatched_through` says from where), gets the signals again; aggregates change nothing the second time |
-//! | while effects leave | the commit and some effects | sends all of them again under the same ids; a task only if it is neither in TASKS, nor held by a worker, nor has a result |
+//! | while effects leave | the commit and some effects | sends all of them again under the same ids; a task only if it is neither in TASKS, nor held by a worker, nor has a result, and then in a commit of its own, with a higher fence |
 //! | before the acknowledgement | the commit | gets the signals again; they change nothing |
 //! | in a takeover | at most an `Owner` commit | reads on and takes over with the next epoch |
 //! | while it writes a checkpoint | perhaps final states that nobody names | starts from the older checkpoint |

@@ -79,6 +79,8 @@ pub(crate) enum Happened {
     Loaded { id: String, found: Option<Finished> },
     /// SIGNALS held nothing beyond `through` when `then` became due.
     Drain { through: u64, then: Then },
+    /// The last signal that waits now.
+    Rechecked { last: u64 },
     /// Tasks that were silent, and those of them that TASKS does not hold.
     Looked { silent: Vec<String>, missing: Option<(Vec<String>, u64)> },
     /// Effects of the former owner, up to this commit, have gone out.
@@ -101,8 +103,15 @@ pub(crate) enum Then {
     Ticks(UnixMillis),
     /// These tasks are nowhere.
     Lost(Vec<String>),
-    /// Tasks of commits (incarnation, sequence) whose dispatch was not recorded, and that are nowhere.
-    Resend { tasks: Vec<(u64, u64, Task)>, through: u64 },
+    /// Tasks whose dispatch was not recorded, and that are nowhere.
+    Resend { tasks: Vec<Task>, through: u64 },
+}
+
+/// Something that waits for signals to be decided.
+pub(crate) struct Draining {
+    pub(crate) through: u64,
+    pub(crate) then: Then,
+    pub(crate) since: Instant,
 }
 
 /// A signal whose aggregate is being read from the archive.
@@ -136,7 +145,9 @@ pub(crate) struct Partition<A: Aggregate> {
     pub(crate) inbox: mpsc::Receiver<Incoming>,
     pub(crate) deliveries: Deliveries,
     pub(crate) parked: HashMap<String, Vec<Parked>>,
-    pub(crate) draining: Vec<(u64, Then)>,
+    pub(crate) draining: Vec<Draining>,
+    /// The last signal is being read again for what drains for long.
+    pub(crate) rechecking: bool,
     pub(crate) ticking: bool,
 
     pub(crate) dispatcher: mpsc::UnboundedSender<Batch>,
@@ -190,7 +201,7 @@ impl Dispatched {
     }
 
     /// What the former owner left, up to this commit, has gone out.
-    fn resent(&mut self, through: u64) {
+    pub(crate) fn resent(&mut self, through: u64) {
         self.resent = true;
         self.sent = self.sent.max(through);
     }
@@ -242,6 +253,7 @@ impl<A: Aggregate> Partition<A> {
             deliveries: Deliveries::default(),
             parked: HashMap::new(),
             draining: Vec::new(),
+            rechecking: false,
             ticking: false,
             dispatcher,
             dispatched,
@@ -402,9 +414,9 @@ impl<A: Aggregate> Partition<A> {
             Happened::Appended { result, hash } => return self.appended(result, hash),
             Happened::Loaded { id, found } => self.unpark(&id, found),
             Happened::Drain { through, then } => {
-                self.draining.push((through, then));
-                self.drained();
+                self.drain(through, then);
             }
+            Happened::Rechecked { last } => self.rechecked(last),
             Happened::Looked { silent, missing } => self.looked(silent, missing),
             Happened::Overtaken => return Ok(Some(Ended::Lost("a newer owner is subscribed".into()))),
             Happened::Subscribed(consumer) => self.listen(*consumer),
@@ -416,13 +428,19 @@ impl<A: Aggregate> Partition<A> {
         Ok(None)
     }
 
+    /// Does `then` once the signals through this stream sequence have been decided.
+    pub(crate) fn drain(&mut self, through: u64, then: Then) {
+        self.draining.push(Draining { through, then, since: Instant::now() });
+        self.drained();
+    }
+
     /// Does what has waited for signals that are decided now.
     pub(crate) fn drained(&mut self) {
         let seen = self.deliveries.seen_through();
         let (ready, waiting) =
-            std::mem::take(&mut self.draining).into_iter().partition(|(through, _)| *through <= seen);
+            std::mem::take(&mut self.draining).into_iter().partition(|waiting: &Draining| waiting.through <= seen);
         self.draining = waiting;
-        for (_, then) in ready {
+        for Draining { then, .. } in ready {
             match then {
                 Then::Ticks(time) => self.tick(time),
                 Then::Lost(tasks) => self.tasks_lost(&tasks),

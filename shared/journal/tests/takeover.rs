@@ -187,3 +187,23 @@ async fn a_crash_at_any_point_of_a_commit_loses_and_doubles_nothing() {
     last.stop().await;
     peer.stop().await;
 }
+
+/// Fault: the owner stores a decision and dies before its task leaves. The next owner sends it, in a commit of its own:
+/// whatever the former owner might still send when it wakes has a lower fence, and a target refuses it (rule 6).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_dispatched_again_has_a_higher_fence() {
+    let server = NatsServer::start(SyncMode::Default).await.unwrap();
+    let bus = installed(&server, 1).await;
+    let crashing = options("crashing");
+    crashing.failpoints.arm(Crash::AfterAppend, 1);
+    let owner = Instance::start::<Ledger>(&bus, crashing);
+    send(&bus, AggregateKind::Run, vec![signal("w", "a", &order("work", "w", 0))]).await;
+    assert!(matches!(owner.serving.await.unwrap(), Err(Error::Crashed(Crash::AfterAppend))));
+    let decided = everything(&bus).await.commits.last().unwrap().0;
+    let worker = FakeWorker::start(&bus).await;
+    let next = Instance::start::<Ledger>(&bus, options("next"));
+    until(&bus, "done", |all| all.sum("run") == 1).await;
+    let done = worker.done.lock().unwrap().clone();
+    assert!(done.len() == 1 && done[0].0 == "w-1" && done[0].1.sequence > decided, "{done:?} after {decided}");
+    next.stop().await;
+}
