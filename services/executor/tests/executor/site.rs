@@ -32,6 +32,9 @@ if fault == "exit":
     print("cannot read shop.db: no such file", file=sys.stderr)
     sys.exit(3)
 
+if fault == "slow":
+    time.sleep(3)
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):

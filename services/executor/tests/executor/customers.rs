@@ -56,8 +56,7 @@ impl Customers {
 
     /// Percent of the answers of the next while that came from a version.
     pub(crate) async fn share(&self, version: &str, requests: u64) -> f64 {
-        *self.report.lock().unwrap() =
-            Report { failures: self.report.lock().unwrap().failures.clone(), ..Report::default() };
+        self.report.lock().unwrap().by_version.clear();
         loop {
             let by_version = self.report.lock().unwrap().by_version.clone();
             let all: u64 = by_version.values().sum();
