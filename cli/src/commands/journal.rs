@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use cdflow_bus::Bus;
-use cdflow_console::read_model::{Database, archived_commits};
+use cdflow_console::{Database, archived_commits};
 use cdflow_journal::{ArchivedCommit, Report};
 use cdflow_protocol::subjects::parse_partition;
 use clap::Subcommand;

@@ -63,7 +63,7 @@ fn start_all(
         "--database".into(),
         database.into(),
     ];
-    let trigger = [OsString::from("--listen"), options.listen_events.to_string().into()];
+    let trigger = [OsString::from("--trigger-http"), options.listen_events.to_string().into()];
     let mut service = Starter { bus, stop, services };
     service.start("orchestrator", cdflow_orchestrator::run, &[])?;
     service.start("executor", cdflow_executor::run, &[])?;
