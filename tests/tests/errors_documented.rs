@@ -57,7 +57,8 @@ fn in_documentation() -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     for path in pages {
         let text = fs::read_to_string(&path).expect("a page is text");
-        let headings = text.lines().filter_map(|line| line.strip_prefix("## ")).filter(|title| title.starts_with(PREFIX));
+        let headings =
+            text.lines().filter_map(|line| line.strip_prefix("## ")).filter(|title| title.starts_with(PREFIX));
         found.extend(headings.map(|title| (title.trim().to_owned(), path.clone())));
     }
     found
