@@ -32,7 +32,8 @@ impl Shop {
     pub fn open() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("cdflow-e2e-").tempdir()?;
         fs::create_dir_all(directory.path().join(".cdflow/dist"))?;
-        let ports: Vec<(String, u16)> = ENVIRONMENTS.iter().map(|(name, _)| ((*name).to_owned(), free_port())).collect();
+        let ports: Vec<(String, u16)> =
+            ENVIRONMENTS.iter().map(|(name, _)| ((*name).to_owned(), free_port())).collect();
         let base = port_range()?;
         let here = example();
         let translate = |text: String| {
@@ -40,11 +41,13 @@ impl Shop {
                 text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
             });
             // 21000-21249 in the documents.
-            (0..250).step_by(50).fold(text, |text, offset| {
-                let (low, high) = (21_000 + offset, 21_000 + offset + 49);
-                text.replace(&format!("{low}-{high}"), &format!("{}-{}", base + offset, base + offset + 49))
-            })
-            .replace("21150-21249", &format!("{}-{}", base + 150, base + 249))
+            (0..250)
+                .step_by(50)
+                .fold(text, |text, offset| {
+                    let (low, high) = (21_000 + offset, 21_000 + offset + 49);
+                    text.replace(&format!("{low}-{high}"), &format!("{}-{}", base + offset, base + offset + 49))
+                })
+                .replace("21150-21249", &format!("{}-{}", base + 150, base + 249))
         };
         fs::create_dir_all(directory.path().join("cdflow"))?;
         for entry in fs::read_dir(here.join("cdflow"))? {
@@ -84,11 +87,8 @@ impl Shop {
         let target = binary("storefront")?;
         let target = target.ancestors().nth(2).context("target/<profile>/storefront")?;
         let dist = self.directory.path().join(".cdflow/dist");
-        let output = Command::new(example().join("release"))
-            .arg(version)
-            .arg(&dist)
-            .env("CARGO_TARGET_DIR", target)
-            .output()?;
+        let output =
+            Command::new(example().join("release")).arg(version).arg(&dist).env("CARGO_TARGET_DIR", target).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout)?;
         let digest = text.split_whitespace().nth(1).context("a digest")?.to_owned();

@@ -157,7 +157,9 @@ async fn release_again_and_again(
             let seen = fleet.look(&id).await;
             match seen {
                 Some(run) if run.outcome.is_some() => break run,
-                Some(run) if run.approvals.iter().any(|approval| approval.outcome.is_none()) => fleet.approve(&id).await,
+                Some(run) if run.approvals.iter().any(|approval| approval.outcome.is_none()) => {
+                    fleet.approve(&id).await
+                }
                 seen => assert!(
                     begun.elapsed() < Duration::from_secs(300),
                     "run {id} of shop{service} {version} does not end: {}\n{}",
@@ -296,7 +298,9 @@ async fn assert_each_attempt_started_once(fleet: &Fleet) {
                     let key = match RunEvent::decode(event.as_slice()).unwrap().kind.unwrap() {
                         run_event::Kind::RunStarted(_) => format!("{id} started"),
                         run_event::Kind::RunFinished(_) => format!("{id} finished"),
-                        run_event::Kind::StepStarted(e) => format!("{id} {} {} {} started", e.stage_id, e.step_id, e.attempt),
+                        run_event::Kind::StepStarted(e) => {
+                            format!("{id} {} {} {} started", e.stage_id, e.step_id, e.attempt)
+                        }
                         run_event::Kind::StepFinished(e) => {
                             format!("{id} {} {} {} finished", e.stage_id, e.step_id, e.attempt)
                         }

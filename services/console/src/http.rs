@@ -49,9 +49,7 @@ pub(crate) fn router(console: Console) -> Router {
         .route("/trigger/log", get(answers::trigger_log))
         .route(
             "/configuration",
-            get(configuration::read)
-                .put(configuration::replace)
-                .layer(DefaultBodyLimit::max(LARGEST_CONFIGURATION)),
+            get(configuration::read).put(configuration::replace).layer(DefaultBodyLimit::max(LARGEST_CONFIGURATION)),
         )
         .route("/logout", post(session::logout))
         .route("/me", get(session::me))

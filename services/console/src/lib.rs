@@ -36,7 +36,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use options::Options;
-pub use read_model::{ArchivedCommit, Database, Error as ReadModelError, archived_commits};
+pub use read_model::{Database, Error as ReadModelError, archived_commits};
 
 use console::{Console, Parts};
 use read_model::{Changes, Progress, Projector};
@@ -47,9 +47,9 @@ use read_model::{Changes, Progress, Projector};
 /// When the bus, the database or the address cannot be used, or JOURNAL does not continue what was projected.
 pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: CancellationToken) -> anyhow::Result<()> {
     options.check()?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("CDF-4005: the console cannot listen on {}: is another one running?", options.listen))?;
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!("CDF-4005: the console cannot listen on {}: is another one running?", options.listen)
+    })?;
     serve(options, bus_options, listener, stop).await
 }
 
@@ -73,7 +73,13 @@ pub async fn serve(
     let configuration = project::follow(store.clone(), options.project.clone(), stop.clone()).await?;
     let (changes, progress) = (Changes::default(), Progress::default());
     let projector = Projector::new(bus.clone(), database.clone(), changes.clone(), progress.clone());
-    let projecting = tokio::spawn(projector.run(stop.clone()));
+    let until = stop.clone();
+    let projecting = tokio::spawn(async move {
+        let projected = projector.run(until.clone()).await;
+        // What is shown would be wrong from here on.
+        until.cancel();
+        projected
+    });
     let console = Console::new(Parts {
         access: Access::new(KvTokens::open(&bus).await?),
         bus,

@@ -71,7 +71,8 @@ impl ProjectConfiguration {
     /// Whether this person is let in. While the configuration names nobody, whoever holds a token is: somebody has to
     /// apply the first configuration.
     pub(crate) fn knows(&self, person: &str) -> bool {
-        self.directory.person(person).is_some() || (self.configuration.is_ok() && self.directory.people().next().is_none())
+        self.directory.person(person).is_some()
+            || (self.configuration.is_ok() && self.directory.people().next().is_none())
     }
 
     /// Names for the board; environments in the order in which pipelines pass through them.

@@ -204,6 +204,38 @@ mod tests {
         }
     }
 
+    /// Answers one request with these bytes.
+    async fn answer_once(answer: &'static str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4_096];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        format!("http://me:secret@{address}/a.tar.gz")
+    }
+
+    #[tokio::test]
+    async fn a_download_is_kept_only_when_it_came_in_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(directory.path());
+        let url = answer_once("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\ncontent").await;
+        let artifact = cache.fetch(&url, "").await.unwrap();
+        assert_eq!(fs::read(&artifact.path).unwrap(), b"content");
+        for answer in [
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 70\r\n\r\ncontent",
+        ] {
+            let error = cache.fetch(&answer_once(answer).await, "").await.unwrap_err();
+            assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        assert_eq!(fs::read_dir(directory.path().join("cache")).unwrap().count(), 1);
+    }
+
     #[test]
     fn errors_show_no_password() {
         assert_eq!(without_user("https://me:secret@host/a@b"), "https://host/a@b");

@@ -43,6 +43,7 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
     let http = reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(5)).build()?;
     let artifacts = ArtifactCache::new(std::path::absolute(&options.artifact_cache)?, http.clone());
     let surroundings = Surroundings { http, artifacts, keep_releases: options.keep_releases };
+    script::end_orphans();
     let instance = options.instance.clone().unwrap_or_else(default_name);
     let bus = Bus::connect(&bus_options).await?;
     let workers = options.pools.iter().map(|pool| {

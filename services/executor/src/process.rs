@@ -22,6 +22,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// This process.
+    pub fn current() -> Option<Self> {
+        Self::with_pid(i32::try_from(std::process::id()).ok()?)
+    }
+
     /// The process that now has this number; `None` when there is none, or only a zombie.
     pub fn with_pid(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
@@ -46,14 +51,19 @@ impl Process {
 
 /// Processes, zombies aside, whose environment has this variable with this value.
 pub fn with_variable(name: &str, value: &str) -> Vec<Process> {
-    let wanted = format!("{name}={value}");
-    all_pids()
-        .filter(|pid| {
-            let environment = fs::read(proc(*pid, "environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        })
-        .filter_map(Process::with_pid)
-        .collect()
+    let all = with_any(name).into_iter();
+    all.filter(|(_, found)| found == value).map(|(process, _)| process).collect()
+}
+
+/// Processes, zombies aside, whose environment has this variable, with its value.
+pub fn with_any(name: &str) -> Vec<(Process, String)> {
+    let start = format!("{name}=");
+    let value_of = |pid: i32| {
+        let environment = fs::read(proc(pid, "environ")).ok()?;
+        let variable = environment.split(|byte| *byte == 0).find_map(|one| one.strip_prefix(start.as_bytes()))?;
+        Some((Process::with_pid(pid)?, String::from_utf8_lossy(variable).into_owned()))
+    };
+    all_pids().filter_map(value_of).collect()
 }
 
 /// SIGKILL to each.

@@ -18,7 +18,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{log::StepLog, process};
+use crate::{
+    log::StepLog,
+    process::{self, Process},
+};
 
 /// Longest line that is published, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
@@ -30,10 +33,23 @@ const SHOWN_LINES: usize = 12;
 const GRACE: Duration = Duration::from_secs(2);
 /// How long output of a script that has ended may still come.
 const LATE_OUTPUT: Duration = Duration::from_millis(500);
+/// Names the executor that started a process, so that its successor on this machine knows whose it was.
+const STARTED_BY: &str = "CDFLOW_STARTED_BY";
 /// Marks the processes of a task.
 const MARK: &str = "CDFLOW_TASK";
 /// Where outputs are written.
 const OUTPUT: &str = "CDFLOW_OUTPUT";
+
+/// Kills scripts whose executor on this machine is gone: their tasks are done elsewhere by now, or will be.
+pub(crate) fn end_orphans() {
+    for (process, by) in process::with_any(STARTED_BY) {
+        let executor = serde_json::from_str::<Option<Process>>(&by).ok().flatten();
+        if executor.is_some_and(|executor| !executor.is_alive()) {
+            tracing::warn!(pid = process.pid, "killing what a script of a former executor left running");
+            process::kill_all(&[process]);
+        }
+    }
+}
 
 /// Runs a script to its end.
 pub(crate) async fn run(task: &Task, script: &ScriptTask, context: &TaskContext, log: &StepLog) -> TaskResult {
@@ -119,6 +135,7 @@ fn command(task: &Task, script: &ScriptTask, directory: &Path, output: &Path) ->
         .env("CDFLOW_ATTEMPT", task.attempt.to_string())
         .env(OUTPUT, output)
         .env(MARK, &task.id)
+        .env(STARTED_BY, serde_json::to_string(&Process::current()).unwrap_or_default())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -165,7 +182,11 @@ async fn follow(
             line = out.next(), if out.is_open() => (line?, false),
             line = err.next(), if err.is_open() => (line?, true),
             status = group.child.wait(), if ended.is_none() => {
-                ended = Some(status?);
+                let status = status?;
+                if !out.is_open() && !err.is_open() {
+                    return Ok(status);
+                }
+                ended = Some(status);
                 // Something in the background may hold the pipes open for ever.
                 late.as_mut().reset(tokio::time::Instant::now() + LATE_OUTPUT);
                 continue;

@@ -12,7 +12,7 @@ pub struct Options {
         id = "notifier-console-url",
         long = "notifier-console-url",
         env = "CDFLOW_NOTIFIER_CONSOLE_URL",
-        default_value = "http://127.0.0.1:8080"
+        default_value = "http://127.0.0.1:7700"
     )]
     pub console_url: String,
     /// Address and port for `/healthz` and `/readyz`. Not served without it.
@@ -22,7 +22,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { console_url: "http://127.0.0.1:8080".into(), health: None }
+        Self { console_url: "http://127.0.0.1:7700".into(), health: None }
     }
 }
 

@@ -94,7 +94,7 @@ async fn a_release_appears_in_the_feed_of_its_project_in_order() {
     assert_eq!(subjects[11], "cdflow.events.default.dev.cdevents.pipelinerun.finished.0.3.0");
     let ids: Vec<&str> = feed.iter().map(|(_, event)| event["id"].as_str().unwrap()).collect();
     assert_eq!(ids[..2], ["1-1-0-0", "1-2-0-0"]);
-    assert_eq!(feed[11].1["data"]["customData"]["run"]["link"], format!("http://127.0.0.1:8080/runs/{RUN}"));
+    assert_eq!(feed[11].1["data"]["customData"]["run"]["link"], format!("http://127.0.0.1:7700/runs/{RUN}"));
     stop.cancel();
     tokio::time::timeout(PATIENCE, service).await.unwrap().unwrap().unwrap();
 }

@@ -163,6 +163,26 @@ async fn with_two_instances_one_of_them_killed_every_event_starts_one_run() {
     second.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_and_doubles_nothing() {
+    const EVENTS: u32 = 30;
+    let mut installed = Installed::new().await;
+    installed.apply_example().await;
+    let trigger = installed.trigger(Authentication::None).await;
+    for version in 1..=EVENTS {
+        installed.publish("cdflow.ci.jenkins", event(&format!("e{version}"), version).to_string()).await;
+        if version % 10 == 0 {
+            installed.restart_server().await;
+        }
+    }
+    until("all are recorded", async || installed.ledger().await.0.len() as u32 >= EVENTS).await;
+    let (records, runs) = installed.ledger().await;
+    let ids: BTreeSet<_> = records.iter().map(|record| record.event_id.as_str()).collect();
+    assert_eq!((ids.len(), records.len()), (EVENTS as usize, EVENTS as usize));
+    assert_eq!(runs.iter().map(|run| run.number).collect::<Vec<_>>(), (1..=u64::from(EVENTS)).collect::<Vec<_>>());
+    trigger.stop().await;
+}
+
 #[tokio::test]
 async fn it_refuses_to_listen_to_the_world_without_authentication() {
     let options =

@@ -149,6 +149,8 @@ pub(crate) struct Partition<A: Aggregate> {
     /// Acknowledgements on their way; awaited when the owner stops.
     pub(crate) acks: JoinSet<Result<(), Error>>,
     pub(crate) pump: Option<AbortHandle>,
+    /// The consumer was deleted by somebody else.
+    unsubscribed: bool,
     stopping: Option<Instant>,
 }
 
@@ -245,6 +247,7 @@ impl<A: Aggregate> Partition<A> {
             work,
             acks: JoinSet::new(),
             pump: None,
+            unsubscribed: false,
             stopping: None,
             site,
         };
@@ -275,6 +278,9 @@ impl<A: Aggregate> Partition<A> {
                 while self.acks.join_next().await.is_some() {}
                 return Ok(Ended::Stopped);
             }
+            if self.unsubscribed && self.is_stored() {
+                return Ok(Ended::Lost("the consumer of this owner is gone".into()));
+            }
             let (room, deadline) = (self.has_room(), self.next_deadline());
             tokio::select! {
                 biased;
@@ -304,7 +310,11 @@ impl<A: Aggregate> Partition<A> {
                 }
                 incoming = self.inbox.recv(), if room => match incoming {
                     Some(incoming) => self.receive_waiting(incoming),
-                    None => return Ok(Ended::Lost("the consumer of this owner is gone".into())),
+                    None => {
+                        // Whose it is now, the appends on their way will tell.
+                        self.unsubscribed = true;
+                        self.stop_listening();
+                    }
                 },
                 () = tokio::time::sleep(deadline.unwrap_or_default()), if deadline.is_some() => self.begin_ticks(),
                 _ = second.tick() => self.each_second(),
@@ -353,7 +363,7 @@ impl<A: Aggregate> Partition<A> {
 
     /// Whether a stopping owner has nothing left to do, or has waited long enough.
     fn is_quiet(&mut self, since: Instant) -> bool {
-        let stored = self.flight.is_none() && self.open.entries.is_empty() && self.closed.is_empty();
+        let stored = self.is_stored();
         if since.elapsed() > STOP_WITHIN {
             return true;
         }
@@ -362,6 +372,11 @@ impl<A: Aggregate> Partition<A> {
             return false;
         }
         stored && self.undispatched == 0
+    }
+
+    /// Whether everything decided is stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.flight.is_none() && self.open.entries.is_empty() && self.closed.is_empty()
     }
 
     fn on(&mut self, happened: Happened) -> Result<Option<Ended>, Error> {

@@ -105,8 +105,7 @@ impl<A: Aggregate> Partition<A> {
             });
         }
         self.look_for_silent_tasks();
-        let idle = self.flight.is_none() && self.open.entries.is_empty() && self.closed.is_empty();
-        if idle && self.dispatch.unrecorded() && self.last_commit.elapsed() >= RECORD_AFTER {
+        if self.is_stored() && self.dispatch.unrecorded() && self.last_commit.elapsed() >= RECORD_AFTER {
             self.record_dispatch();
         }
     }

@@ -60,24 +60,14 @@ fn each_strategy_compiles_to_its_steps() {
         with("strategy: { canary: [10%, 100%] }")[2..9],
         ["stage-10", "shift-10", "verify-10", "stage-100", "shift-100", "verify-100", "promote"]
     );
+    // On two hosts a batch is at least half of them.
     assert_eq!(
-        with("strategy: { rolling: { batch: 40% } }")[2..10],
-        ["stage-40", "shift-40", "stage-80", "shift-80", "stage-100", "shift-100", "verify-100", "promote"]
+        with("strategy: { rolling: { batch: 40% } }")[2..8],
+        ["stage-40", "shift-40", "stage-100", "shift-100", "verify-100", "promote"]
     );
     assert_eq!(
-        with("strategy: rolling")[2..12],
-        [
-            "stage-25",
-            "shift-25",
-            "stage-50",
-            "shift-50",
-            "stage-75",
-            "shift-75",
-            "stage-100",
-            "shift-100",
-            "verify-100",
-            "promote"
-        ]
+        with("strategy: rolling")[2..8],
+        ["stage-50", "shift-50", "stage-100", "shift-100", "verify-100", "promote"]
     );
 }
 

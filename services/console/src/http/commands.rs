@@ -91,8 +91,8 @@ async fn request_run(
         Some(id) => id,
         None => Uuid::now_v7().to_string(),
     };
-    let encoded = serde_json::to_vec(plan)
-        .map_err(|error| Failure::Internal(format!("the plan cannot be encoded: {error}")))?;
+    let encoded =
+        serde_json::to_vec(plan).map_err(|error| Failure::Internal(format!("the plan cannot be encoded: {error}")))?;
     let request = v1::RequestRun {
         run_id: run_id.clone(),
         pipeline: plan.pipeline.clone(),

@@ -119,8 +119,7 @@ pub(crate) fn join(run: &mut RunView, approvals: Vec<Approval>) {
         let in_steps = steps
             .filter(|step| step.id == view.step && step.status == StepStatus::Waiting)
             .filter_map(|step| step.waiting.as_mut());
-        let in_run =
-            run.waiting.iter_mut().filter(|waiting| waiting.stage == view.stage && waiting.step == view.step);
+        let in_run = run.waiting.iter_mut().filter(|waiting| waiting.stage == view.stage && waiting.step == view.step);
         for waiting in in_steps.chain(in_run) {
             waiting.what.clone_from(&what);
             waiting.released_by.clone_from(&released_by);
@@ -137,7 +136,8 @@ fn what(view: &ApprovalView) -> String {
 
 fn released_by(view: &ApprovalView, number: u64) -> String {
     if view.eligible.is_empty() {
-        return "nobody who could decide is left: cancel the run, or add members to the groups and start it again".into();
+        return "nobody who could decide is left: cancel the run, or add members to the groups and start it again"
+            .into();
     }
     format!("{}: `cdflow approve {number}`", titles::list(&view.eligible, "or"))
 }

@@ -1,7 +1,7 @@
 //! Reads JOURNAL and keeps the read model up to date.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,17 +10,16 @@ use std::{
 };
 
 use cdflow_bus::Bus;
+use cdflow_journal::{Positions, ReadCommit, Reader};
 use cdflow_protocol::streams;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     Changes, Database, Error,
     changes::Touched,
-    feed::Feed,
     history,
-    projection::{self, Cache, Incoming, Outcome, Position},
+    projection::{self, Cache, Outcome},
 };
 use crate::command::COMMAND_PREFIX;
 
@@ -75,30 +74,28 @@ pub(crate) struct Projector {
     database: Database,
     changes: Changes,
     progress: Progress,
-    known: BTreeMap<String, Position>,
+    known: Positions,
     cache: Cache,
 }
 
 impl Projector {
     pub(crate) fn new(bus: Bus, database: Database, changes: Changes, progress: Progress) -> Self {
-        Self { bus, database, changes, progress, known: BTreeMap::new(), cache: Cache::default() }
+        Self { bus, database, changes, progress, known: Positions::new(), cache: Cache::default() }
     }
 
     /// Goes on through every failure that may pass.
     ///
     /// # Errors
-    /// [`Error::Diverged`]: a person has to look.
+    /// [`Error::Journal`] when JOURNAL does not continue what was projected: a person has to look.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        // A console that was killed leaves its consumer behind; the server removes it when nobody asks any more.
-        let name = format!("console-{}", Uuid::now_v7().simple());
         loop {
             let followed = tokio::select! {
-                followed = self.follow(&name) => followed,
+                followed = self.follow() => followed,
                 () = stop.cancelled() => return Ok(()),
             };
             let Err(error) = followed else { continue };
             self.progress.failed(&error);
-            if matches!(error, Error::Diverged { .. }) {
+            if matches!(&error, Error::Journal(error) if !error.is_transient()) {
                 return Err(error);
             }
             tracing::warn!(%error, "the read model does not follow JOURNAL; trying again");
@@ -110,24 +107,28 @@ impl Projector {
         }
     }
 
-    async fn follow(&mut self, name: &str) -> Result<(), Error> {
+    async fn follow(&mut self) -> Result<(), Error> {
         self.known = projection::positions(self.database.pool()).await?;
-        let mut feed = Feed::open(&self.bus, name, &self.known).await?;
+        let mut reader = Reader::open(self.bus.clone(), "console", self.known.clone()).await?;
+        self.progress.reached(self.known.values().map(|position| position.sequence).max().unwrap_or(0));
         loop {
-            let batch = gather(&mut feed).await?;
+            let batch = gather(&mut reader).await?;
             self.project(&batch).await?;
+            for read in &batch {
+                read.ack().await;
+            }
         }
     }
 
-    async fn project(&mut self, batch: &[Incoming]) -> Result<(), Error> {
-        let mut rest = self.fresh(batch)?;
+    async fn project(&mut self, batch: &[ReadCommit]) -> Result<(), Error> {
+        let mut rest = self.fresh(batch);
         while !rest.is_empty() {
             match projection::project(self.database.pool(), &rest, &mut self.known, &mut self.cache).await? {
                 Outcome::Projected => break,
                 Outcome::Conflict => {
                     self.known = projection::positions(self.database.pool()).await?;
                     self.cache = Cache::default();
-                    rest = self.fresh(batch)?;
+                    rest = self.fresh(batch);
                 }
             }
         }
@@ -139,48 +140,22 @@ impl Projector {
         Ok(())
     }
 
-    /// The commits that are not projected yet, each checked to continue what is (rule 7).
-    fn fresh(&self, batch: &[Incoming]) -> Result<Vec<Incoming>, Error> {
-        let mut at = self.known.clone();
-        let mut fresh = Vec::with_capacity(batch.len());
-        for incoming in batch {
-            let next = Position { sequence: incoming.sequence, hash: incoming.hash.clone() };
-            let diverged = |reason: String| Error::Diverged { subject: incoming.subject.clone(), reason };
-            match at.get(&incoming.subject) {
-                Some(known) if incoming.sequence < known.sequence => continue,
-                Some(known) if incoming.sequence == known.sequence => {
-                    if *known != next {
-                        return Err(diverged(format!("commit {} is another one now", known.sequence)));
-                    }
-                    continue;
-                }
-                Some(known) => {
-                    let (sequence, hash) =
-                        (incoming.commit.previous_sequence, hex::encode(&incoming.commit.previous_hash));
-                    if sequence != known.sequence || hash != known.hash {
-                        return Err(diverged(format!(
-                            "commit {} comes after commit {sequence}, and {} was projected last",
-                            incoming.sequence, known.sequence
-                        )));
-                    }
-                }
-                // What came before was trimmed, or never was.
-                None => {}
-            }
-            at.insert(incoming.subject.clone(), next);
-            fresh.push(incoming.clone());
-        }
-        Ok(fresh)
+    /// What is not projected yet. The reader has checked that it continues what is.
+    fn fresh<'b>(&self, batch: &'b [ReadCommit]) -> Vec<&'b ReadCommit> {
+        let done = |read: &&ReadCommit| {
+            self.known.get(&(read.kind, read.partition)).is_some_and(|known| read.sequence <= known.sequence)
+        };
+        batch.iter().filter(|read| !done(read)).collect()
     }
 }
 
 /// At least one commit, and what else is there already.
-async fn gather(feed: &mut Feed) -> Result<Vec<Incoming>, Error> {
-    let first = feed.next().await?;
+async fn gather(reader: &mut Reader) -> Result<Vec<ReadCommit>, Error> {
+    let first = reader.next().await?;
     let mut bytes = first.body.len();
     let mut batch = vec![first];
     while batch.len() < LARGEST_BATCH && bytes < HEAVIEST_BATCH {
-        match tokio::time::timeout(GATHER, feed.next()).await {
+        match tokio::time::timeout(GATHER, reader.next()).await {
             Ok(next) => {
                 let next = next?;
                 bytes += next.body.len();
@@ -192,11 +167,11 @@ async fn gather(feed: &mut Feed) -> Result<Vec<Incoming>, Error> {
     Ok(batch)
 }
 
-fn touched(batch: &[Incoming]) -> Touched {
+fn touched(batch: &[ReadCommit]) -> Touched {
     let (mut runs, mut answers) = (HashSet::new(), HashSet::new());
-    for incoming in batch {
-        for entry in &incoming.commit.entries {
-            runs.extend(history::run_of(incoming.kind, &entry.aggregate_id).map(ToOwned::to_owned));
+    for read in batch {
+        for entry in &read.commit.entries {
+            runs.extend(history::run_of(read.kind, &entry.aggregate_id).map(ToOwned::to_owned));
             let commands = entry.handled.iter().filter(|handled| handled.signal_id.starts_with(COMMAND_PREFIX));
             answers.extend(commands.map(|handled| handled.signal_id.clone()));
         }

@@ -37,7 +37,12 @@ async fn nobody_gets_in_without_a_good_token_of_a_known_person() {
         ("an expired session", Some(expired.expose().to_owned()), 401, "CDF-4101"),
         ("a login link", Some(issue(TokenKind::LoginLink, "ana", hour).await), 401, "CDF-4101"),
         ("the token of a CI system", Some(issue(TokenKind::Ci, "ana", None).await), 401, "CDF-4101"),
-        ("somebody who is not in the configuration", Some(issue(TokenKind::Session, "eve", hour).await), 403, "CDF-4102"),
+        (
+            "somebody who is not in the configuration",
+            Some(issue(TokenKind::Session, "eve", hour).await),
+            403,
+            "CDF-4102",
+        ),
     ];
     for (what, token, status, code) in cases {
         assert_eq!(status_of(&console, token.as_deref()).await, (status, code.to_owned()), "{what}");
@@ -55,8 +60,18 @@ async fn every_address_but_health_and_login_is_closed() {
     let world = World::new().await;
     let console = world.console().await;
     for path in [
-        "/", "/runs/1", "/runs/1/live", "/runs/1/log.txt", "/nothing", "/api/v1/runs", "/api/v1/runs/1/watch",
-        "/api/v1/runs/1/logs", "/api/v1/board", "/api/v1/configuration", "/api/v1/trigger/log", "/api/v1/nothing",
+        "/",
+        "/runs/1",
+        "/runs/1/live",
+        "/runs/1/log.txt",
+        "/nothing",
+        "/api/v1/runs",
+        "/api/v1/runs/1/watch",
+        "/api/v1/runs/1/logs",
+        "/api/v1/board",
+        "/api/v1/configuration",
+        "/api/v1/trigger/log",
+        "/api/v1/nothing",
     ] {
         let answer = browser().get(console.url(path)).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
@@ -64,7 +79,10 @@ async fn every_address_but_health_and_login_is_closed() {
     for path in ["/healthz", "/readyz", "/login", "/assets/console.css", "/assets/console.js", "/assets/icon.svg"] {
         let answer = browser().get(console.url(path)).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        assert!(answer.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"), "{path}");
+        assert!(
+            answer.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"),
+            "{path}"
+        );
     }
     console.stop().await;
 }

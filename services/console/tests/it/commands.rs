@@ -68,7 +68,8 @@ async fn what_does_not_compile_is_answered_with_reasons_and_starts_nothing() {
     assert_eq!((status, found.code.as_str()), (422, "CDF-4106"));
     assert_eq!(found.diagnostics[0].code, "CDF-1101");
     assert!(found.diagnostics[0].help.contains("shop"), "{found:?}");
-    let start = StartDeployment { service: "shop".into(), version: "v1".into(), environment: "pord".into(), run_id: None };
+    let start =
+        StartDeployment { service: "shop".into(), version: "v1".into(), environment: "pord".into(), run_id: None };
     let (status, found) = problem(ana.post("/deployments").json(&start).send().await.unwrap()).await;
     assert_eq!(status, 422);
     assert!(found.diagnostics[0].help.contains("prod"), "{found:?}");
@@ -196,7 +197,12 @@ async fn a_command_that_nobody_handles_in_time_is_accepted_and_not_done() {
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let answer: CommandAnswer = answer.json().await.unwrap();
     assert!(!answer.handled, "{answer:?}");
-    let start = StartDeployment { service: "shop".into(), version: "v1".into(), environment: "qa".into(), run_id: Some("my-run".into()) };
+    let start = StartDeployment {
+        service: "shop".into(),
+        version: "v1".into(),
+        environment: "qa".into(),
+        run_id: Some("my-run".into()),
+    };
     let answer = ana.post("/deployments").json(&start).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let started: StartedRun = answer.json().await.unwrap();

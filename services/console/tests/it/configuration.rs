@@ -41,10 +41,15 @@ async fn a_document_may_name_what_is_stored_and_not_sent() {
     let world = World::new().await;
     let console = world.console().await;
     let token = world.token("ana").await;
-    let group = "kind: Group\nname: sre\nmembers: [bo]\n";
+    // One is new, and one takes the place of the stored one.
+    let group = "kind: Group\nname: sre\nmembers: [bo]\n---\nkind: Group\nname: release-managers\nmembers: [bo]\n";
     let request = ReplaceConfiguration { keep_others: true, ..replace(1, group) };
     let answer = console.client(&token).put("/configuration").json(&request).send().await.unwrap();
     assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    let after: Configuration = console.client(&token).read("/configuration").await;
+    let groups: Vec<_> = after.documents.iter().filter(|document| document.kind == "Group").collect();
+    assert_eq!(groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), ["release-managers", "sre"]);
+    assert!(groups[0].text.contains("members: [bo]"), "{groups:?}");
     console.stop().await;
 }
 

@@ -27,7 +27,8 @@ async fn a_run_looks_the_same_for_ever_in_three_states() {
     let verify = story.first_verify("prod");
     story.does_until("prod", &verify).await;
     story.started("prod", &verify, 1).await;
-    ana.run_when("1", |run| run.stages.last().unwrap().steps.iter().any(|step| step.id == verify && step.attempt == 1)).await;
+    ana.run_when("1", |run| run.stages.last().unwrap().steps.iter().any(|step| step.id == verify && step.attempt == 1))
+        .await;
     insta::assert_snapshot!("run_verifying", ana.page("/runs/1").await.text().await.unwrap());
 
     let failed = v1::StepFinished { outcome: v1::Outcome::Failed.into(), ..v1::StepFinished::default() };

@@ -5,16 +5,18 @@ use std::time::Duration;
 use cdflow_console::{
     Database,
     api::{
-        Board, Explanation, History, Outcome, RunList, RunStatus, RunView, StageStatus, StepStatus, TriggerLog,
-        VerdictKind, event,
+        Board, Counted, Explanation, History, Outcome, RunList, RunStatus, RunView, StageStatus, StepStatus,
+        TriggerLog, VerdictKind, event,
     },
     archived_commits,
 };
 use cdflow_protocol::{
-    AggregateKind, subjects,
+    AggregateKind,
+    ids::verification_id,
+    subjects,
     v1::{
-        self, Commit, EventRecorded, RunRequested, StepFinished, TriggerEvent,
-        trigger_event::Kind as TriggerEventKind,
+        self, Commit, EventRecorded, RunRequested, StepFinished, TriggerEvent, trigger_event::Kind as TriggerEventKind,
+        verification_event,
     },
 };
 use futures::TryStreamExt as _;
@@ -79,10 +81,14 @@ async fn a_failed_attempt_is_shown_as_waiting_for_the_next() {
     let token = world.token("ana").await;
     let mut story = Story::begin(&mut world.journal).await;
     story.stage_started("qa").await;
-    story.waits("qa", "lock", "run 7 holds the lock").await;
+    story.started("qa", "lock", 1).await;
+    story.waits("qa", "lock", "behind run 7").await;
+    // Asked again.
+    story.waits("qa", "lock", "behind run 7").await;
     let ana = console.client(&token);
     let run = ana.run_when("1", |run| run.status == RunStatus::Waiting).await;
-    assert_eq!(run.waiting[0].what, "run 7 holds the lock");
+    let waiting = &run.waiting[0];
+    assert_eq!((waiting.what.as_str(), waiting.since_ms), ("the lock, behind run 7", T0 + 3_000));
 
     story.does("qa", "lock").await;
     story.started("qa", "observe", 1).await;
@@ -103,6 +109,55 @@ async fn a_failed_attempt_is_shown_as_waiting_for_the_next() {
 }
 
 #[tokio::test]
+async fn a_comparison_shows_what_it_has_counted_so_far() {
+    let mut world = World::new().await;
+    let console = world.console().await;
+    let token = world.token("ana").await;
+    let mut story = Story::begin(&mut world.journal).await;
+    story.stage_started("prod").await;
+    let verify = story.first_verify("prod");
+    story.does_until("prod", &verify).await;
+    story.started("prod", &verify, 1).await;
+    let reading = |canary, requests, errors| v1::Reading {
+        instance_id: if canary { "new" } else { "old" }.into(),
+        canary,
+        requests,
+        errors,
+        ..v1::Reading::default()
+    };
+    let taken = |readings| {
+        verification_event::Kind::Readings(v1::ReadingsTaken {
+            readings: Some(v1::Readings { readings, time_ms: T0, ..v1::Readings::default() }),
+            time_ms: T0,
+        })
+    };
+    let phase = v1::BeginPhase {
+        run_id: RUN_ID.into(),
+        stage_id: "prod".into(),
+        step_id: verify.clone(),
+        weight: 5,
+        ..v1::BeginPhase::default()
+    };
+    let events = [
+        verification_event::Kind::Began(v1::PhaseBegan { phase: Some(phase), time_ms: T0 }),
+        taken(vec![reading(true, 0.0, 0.0), reading(false, 7_000.0, 70.0)]),
+        taken(vec![reading(true, 1_204.0, 41.0), reading(false, 25_411.0, 107.0)]),
+    ]
+    .map(|kind| v1::VerificationEvent { kind: Some(kind) });
+    let id = verification_id(RUN_ID, "prod");
+    world.journal.events(AggregateKind::Verification, &id, T0, &events).await;
+    let evidence = |run: &RunView| run.stages.last()?.steps.iter().find(|step| step.id == verify)?.evidence;
+    let run = console.client(&token).run_when("1", |run| evidence(run).is_some()).await;
+    let found = evidence(&run).unwrap();
+    assert_eq!(found.canary, Counted { requests: 1_204, errors: 41 });
+    assert_eq!(found.control, Some(Counted { requests: 18_411, errors: 37 }));
+    let page = console.client(&token).page("/runs/1").await.text().await.unwrap();
+    assert!(page.contains("<dt>errors, v1.1.0</dt><dd>41 of 1,204 (3.4 %)</dd>"));
+    assert!(page.contains("<dt>errors, v1.0.0</dt><dd>37 of 18,411 (0.2 %)</dd>"));
+    console.stop().await;
+}
+
+#[tokio::test]
 async fn the_board_shows_what_is_live_and_what_is_on_its_way() {
     let mut world = World::new().await;
     let console = world.console().await;
@@ -112,7 +167,10 @@ async fn the_board_shows_what_is_live_and_what_is_on_its_way() {
     story.asks("somebody-else").await;
     ana.run_when("1", |run| !run.approvals.is_empty()).await;
     let board: Board = ana.read("/board").await;
-    assert_eq!((&board.services[..], &board.environments[..]), (&["shop".into()][..], &["qa".into(), "prod".into()][..]));
+    assert_eq!(
+        (&board.services[..], &board.environments[..]),
+        (&["shop".into()][..], &["qa".into(), "prod".into()][..])
+    );
     let cell = |board: &Board, environment: &str| {
         board.cells.iter().find(|cell| cell.environment == environment).unwrap().clone()
     };
@@ -125,7 +183,8 @@ async fn the_board_shows_what_is_live_and_what_is_on_its_way() {
     story.is_approved().await;
     story.stage_started("prod").await;
     story.does_until("prod", "retire").await;
-    ana.run_when("1", |run| run.status == RunStatus::Watching || run.stages.last().unwrap().promoted_ms.is_some()).await;
+    ana.run_when("1", |run| run.status == RunStatus::Watching || run.stages.last().unwrap().promoted_ms.is_some())
+        .await;
     let prod = cell(&ana.read("/board").await, "prod");
     assert_eq!((prod.version.as_deref(), prod.rolled_back), (Some("v1.1.0"), false));
     assert!(prod.on_its_way.is_empty());

@@ -86,11 +86,17 @@ pub(crate) fn stage_finished(stage: &str, outcome: Outcome, reason: &str) -> Kin
         outcome: outcome.into(),
         reason: reason.into(),
         time_ms: START + 500,
+        ..Default::default()
     })
 }
 
 pub(crate) fn finished(outcome: Outcome, reason: &str) -> Kind {
-    Kind::RunFinished(RunFinished { outcome: outcome.into(), reason: reason.into(), time_ms: START + 600 })
+    Kind::RunFinished(RunFinished {
+        outcome: outcome.into(),
+        reason: reason.into(),
+        time_ms: START + 600,
+        ..Default::default()
+    })
 }
 
 /// A first release to dev, an upgrade of staging that is rolled back, and the end; as a journal holds it.

@@ -10,7 +10,7 @@ use cdflow_protocol::{
     v1::{Commit, EventRecorded, RunRequested, Signal, SignalBatch, TriggerEvent, trigger_event::Kind},
 };
 use cdflow_testkit::{NatsServer, SyncMode, free_port};
-use cdflow_trigger::{Authentication, Options};
+use cdflow_trigger::{Authentication, Options, intake};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -23,17 +23,23 @@ pub(crate) struct Installed {
     pub(crate) bus: Bus,
     pub(crate) access: Access,
     options: BusOptions,
-    _server: NatsServer,
+    server: NatsServer,
 }
 
 impl Installed {
     pub(crate) async fn new() -> Self {
-        let server = NatsServer::start(SyncMode::Default).await.unwrap();
+        let server = NatsServer::start(SyncMode::Always).await.unwrap();
         let options = BusOptions::new(server.url(), "test");
         cdflow_bus::install(&options, &NewInstallation::default()).await.unwrap();
         let bus = Bus::connect(&options).await.unwrap();
         let access = Access::new(KvTokens::open(&bus).await.unwrap());
-        Self { bus, access, options, _server: server }
+        Self { bus, access, options, server }
+    }
+
+    /// Kills the server and starts it again on the same store.
+    pub(crate) async fn restart_server(&mut self) {
+        self.server.kill().unwrap();
+        self.server.restart().await.unwrap();
     }
 
     pub(crate) async fn apply_example(&self) {
@@ -62,7 +68,8 @@ impl Installed {
 
     pub(crate) async fn publish(&self, subject: &str, body: impl Into<Vec<u8>>) {
         let body: Vec<u8> = body.into();
-        self.bus.context().publish(subject.to_owned(), body.into()).await.unwrap().await.unwrap();
+        let id = intake::message_id(subject, &String::from_utf8_lossy(&body));
+        self.bus.publish_stored(streams::CI, subject, &id, "", body.into()).await.unwrap();
     }
 
     /// Events of the ledger, in the order of the journal.

@@ -53,13 +53,15 @@ impl Vm {
         release: &ReleaseRecord,
         places: &[Place],
     ) -> Result<Vec<Replica>, Error> {
+        let scene = self.look().await?;
         let mut directories = BTreeMap::new();
         let (mut copies, mut started) = (Vec::new(), Vec::new());
         for place in places {
             let begun = Instant::now();
-            let found = self.find_copy(release, *place).await?;
-            if let Some(copy) = found.filter(|copy| copy.is_alive) {
-                copies.push((copy, begun, false));
+            let name = Self::copy_name(release, place.index);
+            let is_here = |copy: &&Replica| copy.is_alive && copy.host == place.host && copy.name == name;
+            if let Some(copy) = scene.copies.iter().find(is_here) {
+                copies.push((copy.clone(), begun, false));
                 continue;
             }
             let directory = match directories.get(&place.host) {
@@ -106,12 +108,6 @@ impl Vm {
 
     fn copy_name(release: &ReleaseRecord, index: u32) -> String {
         format!("{}.{}-{}", file_name(&release.version).display(), release.key(), index + 1)
-    }
-
-    async fn find_copy(&self, release: &ReleaseRecord, place: Place) -> Result<Option<Replica>, Error> {
-        let name = Self::copy_name(release, place.index);
-        let scene = self.look().await?;
-        Ok(scene.copies.into_iter().find(|copy| copy.host == place.host && copy.name == name))
     }
 
     /// Starts a copy where none runs. Written down before and after, so that a crash between leads to no second process.
@@ -169,7 +165,7 @@ impl Vm {
         }
     }
 
-    async fn until_ready(&self, copy: &Replica) -> Result<(), Error> {
+    pub(super) async fn until_ready(&self, copy: &Replica) -> Result<(), Error> {
         let host = &self.hosts[copy.host];
         let begun = Instant::now();
         let instance = format!("{} {} on {}", self.service, copy.version(), host.name());
@@ -218,7 +214,8 @@ impl Vm {
             None => plain,
             Some(_) => format!("{plain}@{}", &artifact.digest[..8]),
         };
-        let new = format!("releases/.unpacking-{}", &artifact.digest[..16]);
+        // One of its own for each attempt: what a dropped one is still writing must not get in between.
+        let new = format!("releases/.unpacking-{}", hold.name());
         host.remove(&new).await?;
         if let Err(reason) = host.unpack(&artifact.path, &new).await? {
             host.remove(&new).await?;

@@ -93,6 +93,12 @@ impl Hold<'_> {
         Ok(())
     }
 
+    /// Tells this attempt from all others, as a part of a file name.
+    pub(super) fn name(&self) -> String {
+        let Fence { incarnation, sequence, delivery } = self.attempt.fence;
+        format!("{incarnation}-{sequence}-{delivery}")
+    }
+
     pub(super) fn say(&self, text: impl AsRef<str>) {
         self.attempt.log.say(text);
     }

@@ -61,7 +61,7 @@ fn present<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
 }
 
 fn names(path: &Path) -> std::io::Result<Vec<fs::DirEntry>> {
-    Ok(present(fs::read_dir(path))?.into_iter().flatten().collect::<Result<Vec<_>, _>>()?)
+    present(fs::read_dir(path))?.into_iter().flatten().collect()
 }
 
 fn open_lock(path: &Path) -> std::io::Result<File> {

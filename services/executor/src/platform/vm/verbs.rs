@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cdflow_protocol::v1::{Observation, Release};
+use futures::future::try_join_all;
 
 use super::{
     Vm,
@@ -72,6 +73,9 @@ impl Vm {
             ));
             return self.observation().await;
         }
+        // Ready first, then traffic: something may have happened since they were staged.
+        let idle = new.iter().filter(|copy| self.traffic(&scene, copy) == 0.0);
+        try_join_all(idle.map(|copy| self.until_ready(copy))).await?;
         let count = |copies: &[&Replica]| u32::try_from(copies.len()).unwrap_or(u32::MAX);
         let weights = shares::weights(count(&new), count(&old), percent);
         let weighted = new.iter().map(|copy| (*copy, weights.new)).chain(old.iter().map(|copy| (*copy, weights.old)));
@@ -202,9 +206,15 @@ impl Vm {
             let spare = complete.into_iter().filter(|name| !needed.iter().flatten().any(|kept| kept == name));
             // The live one is one of those that are kept.
             let excess = spare.skip(self.surroundings.keep_releases.saturating_sub(1));
-            for name in partial.into_iter().chain(excess) {
+            for name in excess {
                 hold.check().await?;
                 host.remove(&format!("releases/{name}")).await?;
+            }
+            for name in partial {
+                // A dropped attempt may still be writing into it; then the next one removes it.
+                if let Err(error) = host.remove(&format!("releases/{name}")).await {
+                    tracing::debug!(%error, "removing a partly unpacked release");
+                }
             }
         }
         Ok(())
