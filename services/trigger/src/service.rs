@@ -22,9 +22,8 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
         Authentication::Tokens => Some(Access::new(KvTokens::open(&bus).await?)),
         Authentication::None => None,
     };
-    let listener = TcpListener::bind(options.http)
-        .await
-        .with_context(|| format!("listen for CI events on {}", options.http))?;
+    let listener =
+        TcpListener::bind(options.http).await.with_context(|| format!("listen for CI events on {}", options.http))?;
     tracing::info!(address = %listener.local_addr()?, project = options.project, "taking CI events");
 
     let counts = Arc::new(Counts::default());
