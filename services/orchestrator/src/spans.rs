@@ -65,7 +65,8 @@ fn stage_span(run: &str, stage: &StageFinished) -> FinishedSpan {
         span_id: trace::stage_span(run, &stage.stage_id),
         parent_span_id: trace::run_span(run),
         name: format!("stage {}", stage.stage_id),
-        start_ms: stage.started_ms,
+        // A stage that was skipped has never started.
+        start_ms: if stage.started_ms > 0 { stage.started_ms } else { stage.time_ms },
         end_ms: stage.time_ms,
         attributes: vec![
             (cicd::RUN, run.to_owned()),

@@ -11,8 +11,8 @@ use std::{
 use opentelemetry::{
     Context, KeyValue, global,
     trace::{
-        Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId,
-        TraceState, Tracer as _,
+        Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+        Tracer as _,
     },
 };
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -68,10 +68,8 @@ pub fn emit(span: FinishedSpan) {
         let parent = SpanContext::new(trace_id, parent, TraceFlags::SAMPLED, true, TraceState::default());
         Context::new().with_remote_span_context(parent)
     };
-    let builder = SpanBuilder::from_name(span.name)
-        .with_kind(span.kind)
-        .with_start_time(at(span.start_ms))
-        .with_attributes(
+    let builder =
+        SpanBuilder::from_name(span.name).with_kind(span.kind).with_start_time(at(span.start_ms)).with_attributes(
             span.attributes
                 .into_iter()
                 .map(|(key, value)| KeyValue::new(key, value))
