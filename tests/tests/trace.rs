@@ -237,7 +237,7 @@ async fn a_run_is_one_trace_across_all_services_also_below_the_span_of_a_ci_syst
         });
         assert!(deploys.count() >= 3, "{stage} is observed, staged and promoted");
     }
-    assert_eq!(attribute(trace.one("script qa"), "cicd.pipeline.task.run.result").as_deref(), Some("success"));
+    assert_eq!(attribute(trace.one("execute script qa"), "cicd.pipeline.task.run.result").as_deref(), Some("success"));
     assert_eq!(trace.named("verify prod").len(), 3, "one for each weight");
     trace.one("watch prod");
     let collections = trace.named("collect prod");

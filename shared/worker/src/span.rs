@@ -10,7 +10,7 @@ use crate::options::WorkerOptions;
 pub(crate) fn of(task: &Task, delivery: u64, options: &WorkerOptions) -> Span {
     let (what, kind) = match &task.work {
         None | Some(Work::Nothing(_)) => return Span::none(),
-        Some(Work::Script(_)) => ("script", None),
+        Some(Work::Script(_)) => ("execute script", None),
         Some(Work::Collect(_)) => ("collect", Some("test")),
         Some(Work::Verb(verb)) => (word(verb.verb()), Some("deploy")),
     };
@@ -54,11 +54,11 @@ pub(crate) fn end(span: &Span, result: Option<&TaskResult>) {
 
 fn word(verb: Verb) -> &'static str {
     match verb {
-        Verb::Unspecified => "unknown verb",
-        Verb::Observe => "observe",
-        Verb::Stage => "stage",
-        Verb::Shift => "shift",
-        Verb::Promote => "promote",
-        Verb::Retire => "retire",
+        Verb::Unspecified => "execute unknown verb",
+        Verb::Observe => "execute observe",
+        Verb::Stage => "execute stage",
+        Verb::Shift => "execute shift",
+        Verb::Promote => "execute promote",
+        Verb::Retire => "execute retire",
     }
 }
