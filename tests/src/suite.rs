@@ -138,8 +138,16 @@ impl Suite {
     /// # Errors
     /// When nobody answers.
     pub async fn publish(&self, shop: &Shop, version: &str) -> Result<u16> {
+        self.publish_as(shop, version, "1").await
+    }
+
+    /// As [`Suite::publish`], by another build of the same version.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn publish_as(&self, shop: &Shop, version: &str, build: &str) -> Result<u16> {
         let (archive, digest) = shop.archive(version)?;
-        let id = format!("storefront-{version}-{}", digest.trim_start_matches("sha256:"));
+        let id = format!("storefront-{version}-{build}");
         let event = serde_json::json!({
             "specversion": "1.0", "id": id, "source": "/ci/storefront",
             "type": "dev.cdevents.artifact.published.0.2.0", "time": "2026-11-23T10:00:00Z",
