@@ -27,7 +27,8 @@ pub(super) async fn run(options: &UpOptions) -> Result<()> {
 
 async fn with_nats(options: &UpOptions, nats: &mut PrivateNats, stop: CancellationToken) -> Result<()> {
     let bus = nats.options().clone();
-    install(&bus, &NewInstallation::default()).await.context("create the streams")?;
+    let new = NewInstallation { max_bytes: room(&options.state)?, ..NewInstallation::default() };
+    install(&bus, &new).await.context("create the streams")?;
     remember(options, &bus).await?;
 
     let mut services = JoinSet::new();
@@ -48,6 +49,13 @@ async fn with_nats(options: &UpOptions, nats: &mut PrivateNats, stop: Cancellati
         Ok(()) if !asked => bail!("a service ended by itself"),
         ended => ended,
     }
+}
+
+/// What the streams may take: a quarter of the free disk, 16 GiB at most.
+fn room(state: &Path) -> Result<i64> {
+    let disk = rustix::fs::statvfs(state).context("look at the free disk")?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    Ok(i64::try_from((free / 4).min(16 << 30))?)
 }
 
 fn start_all(
