@@ -5,7 +5,7 @@
 //! own, of the executor in the middle of a verb or a script, and of nats-server.
 //!
 //! `CDFLOW_CRASH_FAULTS` (default 200) sets how many faults, `CDFLOW_CRASH_SEED` repeats a run's choices.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test; the seed is for whoever repeats it")]
 
 use std::{
     collections::BTreeMap,

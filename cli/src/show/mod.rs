@@ -44,6 +44,15 @@ pub(crate) fn diagnostic(place: &DiagnosticView) {
     }
 }
 
+/// An answer of the console: JSON for scripts, else as `show` has it for people.
+pub(crate) fn answer<A: Serialize>(json: bool, answer: &A, show: impl FnOnce(&A)) -> anyhow::Result<()> {
+    if json {
+        return self::json(answer);
+    }
+    show(answer);
+    Ok(())
+}
+
 /// Pretty JSON on standard output.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?);
