@@ -41,8 +41,16 @@ async fn main() -> Result<()> {
         return owner::run(own).await;
     }
     let mut report = Report::begin().await?;
+    let measured = measure(&options, &mut report).await;
+    // What was found before an error is found all the same.
+    let text = if options.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+    writeln!(std::io::stdout(), "{text}")?;
+    measured
+}
+
+async fn measure(options: &Options, report: &mut Report) -> Result<()> {
     if options.measures(Part::Throughput) {
-        throughput::measure(&options, &mut report).await?;
+        throughput::measure(options, report).await?;
     }
     if options.measures(Part::Takeover) {
         report.takeover = Some(takeover::measure(options.quick).await?);
@@ -50,7 +58,5 @@ async fn main() -> Result<()> {
     if options.measures(Part::Memory) {
         report.memory = Some(memory::measure(options.quick).await?);
     }
-    let text = if options.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
-    writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }

@@ -96,9 +96,10 @@ impl Observer<Run> for InFlight<String> {
     }
 }
 
-/// Creates an empty installation.
+/// Creates an empty installation, which asks for less of the disk than a real one.
 pub(crate) async fn install(url: &str) -> Result<()> {
-    cdflow_bus::install(&Options::new(url, "loadtest-install"), &NewInstallation::default()).await?;
+    let new = NewInstallation { max_bytes: 2 << 30, ..NewInstallation::default() };
+    cdflow_bus::install(&Options::new(url, "loadtest-install"), &new).await?;
     Ok(())
 }
 
