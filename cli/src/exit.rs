@@ -23,7 +23,9 @@ pub(crate) enum Failure {
     #[error("you are not logged in, or your session has ended: open a login link with `cdflow login LINK`")]
     Unknown,
     /// Nobody answers.
-    #[error("nobody answers at {server}: {reason}. Is the suite running (`cdflow up`)? `--server URL` names another one")]
+    #[error(
+        "nobody answers at {server}: {reason}. Is the suite running (`cdflow up`)? `--server URL` names another one"
+    )]
     Unreachable {
         /// Where.
         server: String,

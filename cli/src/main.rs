@@ -55,6 +55,8 @@ enum Command {
     Up(up::UpOptions),
     /// Stop a suite that `cdflow up --detach` started.
     Down(up::DownOptions),
+    /// Create the streams of an installation whose services run apart; an existing one is left as it is.
+    Install(commands::install::InstallOptions),
     /// Write a working first set of documents into a directory.
     Init(commands::configuration::InitOptions),
     /// Check documents offline; every error says where, what and what instead.
@@ -112,10 +114,11 @@ fn main() -> ExitCode {
 }
 
 async fn perform(global: Global, command: Command) -> Result<()> {
-    use commands::{approval, configuration, journal, login, look, run};
+    use commands::{approval, configuration, install, journal, login, look, run};
     match command {
         Command::Up(options) => up::up(options).await,
         Command::Down(options) => up::down(&options).await,
+        Command::Install(options) => install::install(&options).await,
         Command::Init(options) => configuration::init(&options),
         Command::Validate(options) => configuration::validate(&options, global.json),
         Command::Apply(options) => configuration::apply(&global.client()?, &options, global.json).await,

@@ -72,8 +72,10 @@ mod tests {
             let mut parser = Parser::default();
             let mut events = parser.push(&body.as_bytes()[..cut]);
             events.extend(parser.push(&body.as_bytes()[cut..]));
-            let expected =
-                [Event { name: "run".into(), data: "{\"a\":\n1}".into() }, Event { name: "end".into(), data: String::new() }];
+            let expected = [
+                Event { name: "run".into(), data: "{\"a\":\n1}".into() },
+                Event { name: "end".into(), data: String::new() },
+            ];
             assert_eq!(events, expected, "cut at {cut}");
         }
     }

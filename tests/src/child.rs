@@ -103,3 +103,20 @@ impl Drop for Background {
         let _ = self.child.wait();
     }
 }
+
+/// Kills every process whose working directory is below this one when dropped: instances of releases outlive whoever
+/// started them on purpose.
+pub struct KillWhatRunsIn(pub PathBuf);
+
+impl Drop for KillWhatRunsIn {
+    fn drop(&mut self) {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        for process in processes.flatten() {
+            let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let inside = std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.0));
+            if inside && pid != std::process::id() {
+                let _ = signal_process(pid, Signal::KILL);
+            }
+        }
+    }
+}

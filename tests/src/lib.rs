@@ -2,9 +2,11 @@
 //! line, against a real NATS server, a real HAProxy and real processes.
 
 mod child;
+mod fleet;
 mod shop;
 mod suite;
 
-pub use child::{Background, binary};
-pub use shop::{Customers, Shop};
+pub use child::{Background, KillWhatRunsIn, binary};
+pub use fleet::{Fleet, Member};
+pub use shop::{Customers, Report, Shop};
 pub use suite::{Suite, SuiteOptions};

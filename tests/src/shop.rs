@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use cdflow_testkit::free_port;
 use serde::Deserialize;
 
-use crate::{Background, binary};
+use crate::{Background, KillWhatRunsIn, binary};
 
 /// The environments of the example, and the ports that its router listens on.
 const ENVIRONMENTS: [(&str, &str); 4] = [("dev", "18081"), ("qa", "18082"), ("staging", "18083"), ("prod", "18080")];
@@ -21,6 +21,7 @@ pub struct Shop {
     directory: tempfile::TempDir,
     ports: Vec<(String, u16)>,
     _router: Background,
+    _instances: KillWhatRunsIn,
 }
 
 impl Shop {
@@ -31,7 +32,8 @@ impl Shop {
     pub fn open() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("cdflow-e2e-").tempdir()?;
         fs::create_dir_all(directory.path().join(".cdflow/dist"))?;
-        let ports: Vec<(String, u16)> = ENVIRONMENTS.iter().map(|(name, _)| ((*name).to_owned(), free_port())).collect();
+        let ports: Vec<(String, u16)> =
+            ENVIRONMENTS.iter().map(|(name, _)| ((*name).to_owned(), free_port())).collect();
         let base = port_range()?;
         let here = example();
         let translate = |text: String| {
@@ -39,11 +41,13 @@ impl Shop {
                 text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
             });
             // 21000-21249 in the documents.
-            (0..250).step_by(50).fold(text, |text, offset| {
-                let (low, high) = (21_000 + offset, 21_000 + offset + 49);
-                text.replace(&format!("{low}-{high}"), &format!("{}-{}", base + offset, base + offset + 49))
-            })
-            .replace("21150-21249", &format!("{}-{}", base + 150, base + 249))
+            (0..250)
+                .step_by(50)
+                .fold(text, |text, offset| {
+                    let (low, high) = (21_000 + offset, 21_000 + offset + 49);
+                    text.replace(&format!("{low}-{high}"), &format!("{}-{}", base + offset, base + offset + 49))
+                })
+                .replace("21150-21249", &format!("{}-{}", base + 150, base + 249))
         };
         fs::create_dir_all(directory.path().join("cdflow"))?;
         for entry in fs::read_dir(here.join("cdflow"))? {
@@ -57,7 +61,8 @@ impl Shop {
         let haproxy = haproxy.filter(|path| path.exists()).next().context("HAProxy: `scripts/install-tools test`")?;
         let arguments = ["-db", "-f", "haproxy.cfg"];
         let router = Background::start(haproxy, &arguments, directory.path(), &directory.path().join("haproxy.log"))?;
-        Ok(Self { directory, ports, _router: router })
+        let instances = KillWhatRunsIn(directory.path().to_owned());
+        Ok(Self { directory, ports, _router: router, _instances: instances })
     }
 
     /// Where `.cdflow` and the documents are.
@@ -82,11 +87,8 @@ impl Shop {
         let target = binary("storefront")?;
         let target = target.ancestors().nth(2).context("target/<profile>/storefront")?;
         let dist = self.directory.path().join(".cdflow/dist");
-        let output = Command::new(example().join("release"))
-            .arg(version)
-            .arg(&dist)
-            .env("CARGO_TARGET_DIR", target)
-            .output()?;
+        let output =
+            Command::new(example().join("release")).arg(version).arg(&dist).env("CARGO_TARGET_DIR", target).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout)?;
         let digest = text.split_whitespace().nth(1).context("a digest")?.to_owned();
@@ -112,20 +114,6 @@ impl Shop {
         let log = self.directory.path().join(format!("{environment}-customers.log"));
         let process = Background::start(&binary("storefront-traffic")?, &arguments, self.directory.path(), &log)?;
         Ok(Customers { report, _process: process })
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        // Instances outlive the suite on purpose: find them by their working directory.
-        let Ok(processes) = fs::read_dir("/proc") else { return };
-        for process in processes.flatten() {
-            let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
-            let inside = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(self.directory.path()));
-            if inside {
-                let _ = cdflow_testkit::signal_process(pid, cdflow_testkit::Signal::KILL);
-            }
-        }
     }
 }
 

@@ -205,7 +205,10 @@ impl Suite {
         let seen = last.map(|view| serde_json::to_string_pretty(&view)).transpose()?.unwrap_or("nothing".into());
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        bail!("run {run} is not {what} within {within:?}:\n{seen}\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
+        bail!(
+            "run {run} is not {what} within {within:?}:\n{seen}\n{}",
+            lines[lines.len().saturating_sub(30)..].join("\n")
+        )
     }
 }
 

@@ -1,11 +1,11 @@
 //! Deciding what runs wait for.
 
 use anyhow::Result;
-use cdflow_console::api::DecideApproval;
+use cdflow_console::api::{DecideApproval, RunView};
 
 use super::{
     run::command_run,
-    watch::{Look, Until, follow},
+    watch::{Until, follow_after},
 };
 use crate::client::Client;
 
@@ -39,12 +39,13 @@ pub(crate) struct RejectOptions {
 }
 
 pub(crate) async fn approve(client: &Client, options: ApproveOptions, json: bool) -> Result<()> {
+    let before: RunView = client.get(&format!("/runs/{}", options.run), &()).await?;
     let request = DecideApproval { approve: true, comment: options.comment, stage: options.stage };
     command_run(client, &format!("/runs/{}/approval", options.run), &request, json).await?;
     if options.no_watch || json {
         return Ok(());
     }
-    follow(client, &options.run, Until::Promoted, Look::Timeline).await
+    follow_after(client, &before, Until::Promoted).await
 }
 
 pub(crate) async fn reject(client: &Client, options: RejectOptions, json: bool) -> Result<()> {

@@ -4,12 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use cdflow_bus::Bus;
-use cdflow_console::read_model::{Database, archived_commits};
-use cdflow_journal::{ArchivedCommit, Report};
-use cdflow_protocol::subjects::parse_partition;
+use cdflow_console::{Database, archived_commits};
+use cdflow_journal::Report;
 use clap::Subcommand;
 use console::style;
-use futures::TryStreamExt as _;
 
 use crate::{Installation, exit::Failure, show, up::AtRest};
 
@@ -110,14 +108,7 @@ fn as_json(report: &Report) -> serde_json::Value {
 async fn restore(bus: &Bus, database: PathBuf, replace: bool) -> Result<()> {
     anyhow::ensure!(database.exists(), "{} is not there: `--database FILE` names the read model", database.display());
     let model = Database::open(&database).await.with_context(|| format!("open {}", database.display()))?;
-    let archive = || {
-        archived_commits(model.pool()).map_err(anyhow::Error::from).and_then(async |commit| {
-            let (kind, partition) = parse_partition(&commit.subject)
-                .with_context(|| format!("`{}` in the archive is no journal subject", commit.subject))?;
-            Ok(ArchivedCommit { kind, partition, sequence: commit.sequence, body: commit.body })
-        })
-    };
-    let restored = cdflow_journal::restore(bus, archive, replace).await?;
+    let restored = cdflow_journal::restore(bus, || archived_commits(model.pool()), replace).await?;
     model.close().await;
     show::line(format!(
         "{} {} commits restored; the incarnation is {} now. Start the suite again.",

@@ -107,7 +107,8 @@ pub(crate) async fn logs(client: &Client, options: &LogsOptions, json: bool) -> 
             show::line(&event.data);
             continue;
         }
-        let line: LogLine = serde_json::from_str(&event.data).context("a log line that this version of cdflow understands")?;
+        let line: LogLine =
+            serde_json::from_str(&event.data).context("a log line that this version of cdflow understands")?;
         let source = format!("{}/{}", line.stage, line.step);
         show::line(format!("{} {}", style(&source).fg(colours.of(&source)), line.text));
     }

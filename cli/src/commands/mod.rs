@@ -2,6 +2,7 @@
 
 pub(crate) mod approval;
 pub(crate) mod configuration;
+pub(crate) mod install;
 pub(crate) mod journal;
 pub(crate) mod login;
 pub(crate) mod look;

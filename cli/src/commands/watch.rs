@@ -36,7 +36,20 @@ pub(crate) enum Look {
 /// # Errors
 /// [`Failure::RunFailed`] when it ended otherwise than well.
 pub(crate) async fn follow(client: &Client, run: &str, until: Until, look: Look) -> Result<()> {
-    let mut screen = Screen::new(look);
+    follow_from(client, run, until, Screen::new(look)).await
+}
+
+/// Follows the timeline of a run after what `seen` shows.
+///
+/// # Errors
+/// As [`follow`].
+pub(crate) async fn follow_after(client: &Client, seen: &RunView, until: Until) -> Result<()> {
+    let mut screen = Screen::new(Look::Timeline);
+    screen.timeline.pass_over(seen);
+    follow_from(client, &seen.id, until, screen).await
+}
+
+async fn follow_from(client: &Client, run: &str, until: Until, mut screen: Screen) -> Result<()> {
     loop {
         match watch(client, run, until, &mut screen).await {
             // The console was restarted: the run goes on without it, and so do we.
@@ -65,7 +78,8 @@ async fn watch(client: &Client, run: &str, until: Until, screen: &mut Screen) ->
             }
         };
         if event.name == event::RUN {
-            let run: RunView = serde_json::from_str(&event.data).context("a run that this version of cdflow understands")?;
+            let run: RunView =
+                serde_json::from_str(&event.data).context("a run that this version of cdflow understands")?;
             screen.show(&run)?;
             if is_reached(&run, until) {
                 return judge(&run);
@@ -90,7 +104,7 @@ fn is_reached(run: &RunView, until: Until) -> bool {
 fn judge(run: &RunView) -> Result<()> {
     match run.outcome {
         None | Some(Outcome::Succeeded | Outcome::Superseded | Outcome::Skipped) => Ok(()),
-        Some(_) => Err(Failure::RunFailed(format!("run {} did not succeed: {}", run.number, run.reason)).into()),
+        Some(_) => Err(Failure::RunFailed(format!("run {} did not succeed", run.number)).into()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! What happens in a run, a line each, with the minutes and seconds since it started.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use cdflow_console::api::{ApprovalView, Outcome, RunView, StageView, StepView};
+use cdflow_console::api::{ApprovalView, Outcome, RunView, StageStatus, StageView, StepKind, StepView};
+use cdflow_protocol::UnixMillis;
 use console::style;
 
 use super::{
@@ -13,129 +14,131 @@ use super::{
 /// Remembers what it has said of a run and says what is new.
 #[derive(Default)]
 pub(crate) struct Timeline {
-    begun: bool,
-    stages: BTreeMap<String, Said>,
-    steps: BTreeMap<(String, String), (u32, Option<Outcome>)>,
-    approvals: BTreeMap<String, usize>,
-    ended: bool,
+    /// What was said, by stage, step and attempt.
+    said: BTreeSet<String>,
+    /// Verdicts that were said: reasons that repeat them are cut short.
+    sentences: Vec<String>,
 }
 
-#[derive(Default, PartialEq)]
-struct Said {
-    started: bool,
-    weight: Option<u32>,
-    promoted: bool,
-    undoing: bool,
-    ended: bool,
+/// Something that happened, and when.
+struct News {
+    at: UnixMillis,
+    text: String,
 }
 
 impl Timeline {
-    /// Lines for what has changed since the last call.
+    /// Prints what has changed since the last call, in the order in which it happened.
     pub(crate) fn show(&mut self, run: &RunView) {
-        for text in self.news(run) {
-            line(text);
+        for news in self.news(run) {
+            line(format!("{}  {}", style(elapsed(run.started_ms, news.at)).dim(), news.text));
         }
     }
 
-    fn news(&mut self, run: &RunView) -> Vec<String> {
-        let mut lines = Vec::new();
-        let at = |time: Option<i64>| style(elapsed(run.started_ms, time.unwrap_or_else(now))).dim();
-        if !self.begun {
-            self.begun = true;
-            let version = run.version.as_deref().unwrap_or_default();
-            let what = style(format!("run {} {} {version}", run.number, run.pipeline)).bold();
-            lines.push(format!("{}  {what} started by {}", at(Some(run.started_ms)), run.cause));
-        }
+    /// Says nothing of what this view shows, now or later.
+    pub(crate) fn pass_over(&mut self, run: &RunView) {
+        self.news(run);
+    }
+
+    fn news(&mut self, run: &RunView) -> Vec<News> {
+        let mut news = Vec::new();
+        let version = run.version.as_deref().unwrap_or_default();
+        let what = style(format!("run {} {} {version}", run.number, run.pipeline)).bold();
+        self.say(&mut news, "run", Some(run.started_ms), || format!("{what} started by {}", run.cause));
         for stage in &run.stages {
-            self.stage(stage, &at, &mut lines);
+            self.stage(&mut news, stage);
         }
         for approval in &run.approvals {
-            self.approval(run, approval, &at, &mut lines);
+            self.approval(&mut news, run, approval);
         }
-        if let (Some(how), false) = (run.outcome, self.ended) {
-            self.ended = true;
-            let reason = if run.reason.is_empty() { String::new() } else { format!(": {}", run.reason) };
-            lines.push(format!("{}  {} {}{reason}", at(run.ended_ms), style(format!("run {}", run.number)).bold(), outcome(how)));
+        news.sort_by_key(|news| news.at);
+        if let Some(how) = run.outcome {
+            let text = format!(
+                "{} {}{}",
+                style(format!("run {}", run.number)).bold(),
+                outcome(how),
+                self.because(&run.reason)
+            );
+            self.say(&mut news, "run ended", run.ended_ms, || text);
         }
-        lines
+        news
     }
 
-    fn stage(&mut self, stage: &StageView, at: &impl Fn(Option<i64>) -> console::StyledObject<String>, lines: &mut Vec<String>) {
-        let name = style(&stage.id).bold();
-        let said = self.stages.entry(stage.id.clone()).or_default();
+    fn say(&mut self, news: &mut Vec<News>, key: &str, at: Option<UnixMillis>, text: impl FnOnce() -> String) {
+        if self.said.insert(key.to_owned()) {
+            news.push(News { at: at.unwrap_or_else(now), text: text() });
+        }
+    }
+
+    /// A reason after a colon, unless it only repeats a verdict.
+    fn because(&self, reason: &str) -> String {
+        if reason.is_empty() || self.sentences.iter().any(|sentence| reason.contains(sentence.as_str())) {
+            String::new()
+        } else {
+            format!(": {reason}")
+        }
+    }
+
+    fn stage(&mut self, news: &mut Vec<News>, stage: &StageView) {
+        let (id, name) = (&stage.id, style(&stage.id).bold());
         // An approval is told by who is waited for; its stage has nothing to add.
         let deploys = stage.environment.is_some();
-        if stage.started_ms.is_some() && !said.started {
-            said.started = true;
-            if deploys {
-                let how = stage.strategy.as_deref().unwrap_or("rolling");
-                lines.push(format!("{}  {name}: deploying ({how})", at(stage.started_ms)));
-            }
-        }
-        if stage.weight != said.weight {
-            said.weight = stage.weight;
-            if let Some(weight) = stage.weight {
-                lines.push(format!("{}  {name}: {weight} % of the traffic", at(None)));
-            }
+        if stage.started_ms.is_some() && deploys {
+            let how = stage.strategy.as_deref().unwrap_or("rolling");
+            self.say(news, &format!("{id} started"), stage.started_ms, || format!("{name}: deploying ({how})"));
         }
         for step in stage.steps.iter().chain(&stage.rollback) {
-            Self::step(&mut self.steps, stage, step, at, lines);
+            self.step(news, stage, step);
         }
-        let said = self.stages.entry(stage.id.clone()).or_default();
-        if stage.status == cdflow_console::api::StageStatus::RollingBack && !said.undoing {
-            said.undoing = true;
-            lines.push(format!("{}  {name}: {} - {}", at(None), style("rolling back").yellow(), stage.reason));
+        if stage.status == StageStatus::RollingBack {
+            let text = format!("{name}: {}{}", style("rolling back").yellow(), self.because(&stage.reason));
+            self.say(news, &format!("{id} back"), None, || text);
         }
-        if stage.promoted_ms.is_some() && !said.promoted {
-            said.promoted = true;
-            let watches = stage.steps.iter().any(|step| step.kind == cdflow_console::api::StepKind::Watch);
+        if stage.promoted_ms.is_some() {
+            let watches = stage.steps.iter().any(|step| step.kind == StepKind::Watch);
             let then = if watches { ", watching" } else { "" };
-            lines.push(format!("{}  {name}: {}{then}", at(stage.promoted_ms), style("promoted").green()));
+            self.say(news, &format!("{id} promoted"), stage.promoted_ms, || {
+                format!("{name}: {}{then}", style("promoted").green())
+            });
         }
-        if let (Some(how), false) = (stage.outcome, said.ended) {
-            said.ended = true;
-            let reason = if stage.reason.is_empty() { String::new() } else { format!(": {}", stage.reason) };
-            if deploys || how != Outcome::Succeeded {
-                lines.push(format!("{}  {name}: {}{reason}", at(stage.ended_ms), outcome(how)));
-            }
+        if let Some(how) = stage.outcome.filter(|how| deploys || *how != Outcome::Succeeded) {
+            let text = format!("{name}: {}{}", outcome(how), self.because(&stage.reason));
+            self.say(news, &format!("{id} ended"), stage.ended_ms, || text);
         }
     }
 
-    fn step(
-        steps: &mut BTreeMap<(String, String), (u32, Option<Outcome>)>,
-        stage: &StageView,
-        step: &StepView,
-        at: &impl Fn(Option<i64>) -> console::StyledObject<String>,
-        lines: &mut Vec<String>,
-    ) {
-        let state = (step.attempt, step.outcome);
-        if steps.insert((stage.id.clone(), step.id.clone()), state) == Some(state) {
-            return;
-        }
+    fn step(&mut self, news: &mut Vec<News>, stage: &StageView, step: &StepView) {
         let name = style(&stage.id).bold();
-        if let Some(verdict) = &step.verdict {
-            lines.push(format!("{}  {name}: {}", at(step.ended_ms), verdict.sentence));
-        } else if let Some(how @ (Outcome::Failed | Outcome::Expired)) = step.outcome {
-            lines.push(format!("{}  {name}: {} {} - {}", at(step.ended_ms), step.title, outcome(how), step.message));
+        let key = format!("{}/{}/{}", stage.id, step.id, step.attempt);
+        match (&step.verdict, step.outcome) {
+            (Some(verdict), _) => {
+                if !self.sentences.contains(&verdict.sentence) {
+                    self.sentences.push(verdict.sentence.clone());
+                }
+                self.say(news, &key, step.ended_ms, || format!("{name}: {}", verdict.sentence));
+            }
+            (None, Some(how @ (Outcome::Failed | Outcome::Expired))) => self.say(news, &key, step.ended_ms, || {
+                format!("{name}: {} {} - {}", step.title, outcome(how), step.message)
+            }),
+            (None, Some(Outcome::Succeeded)) if step.kind == StepKind::Shift => {
+                let is_back = stage.rollback.iter().any(|undo| undo.id == step.id);
+                let weight = step.percent.filter(|_| !is_back);
+                self.say(news, &key, step.ended_ms, || match weight {
+                    Some(weight) => format!("{name}: {weight} % of the traffic"),
+                    None => format!("{name}: all traffic is back where it was"),
+                });
+            }
+            _ => {}
         }
     }
 
-    fn approval(
-        &mut self,
-        run: &RunView,
-        approval: &ApprovalView,
-        at: &impl Fn(Option<i64>) -> console::StyledObject<String>,
-        lines: &mut Vec<String>,
-    ) {
-        let said = self.approvals.get(&approval.id).copied();
-        for decision in approval.decisions.iter().skip(said.unwrap_or(0)) {
+    fn approval(&mut self, news: &mut Vec<News>, run: &RunView, approval: &ApprovalView) {
+        for (number, decision) in approval.decisions.iter().enumerate() {
             let what = if decision.approve { style("approved").green() } else { style("rejected").red() };
             let comment = if decision.comment.is_empty() { String::new() } else { format!(": {}", decision.comment) };
-            lines.push(format!("{}  {what} by {}{comment}", at(Some(decision.time_ms)), style(&decision.person).bold()));
+            let text = format!("{what} by {}{comment}", style(&decision.person).bold());
+            self.say(news, &format!("{} {number}", approval.id), Some(decision.time_ms), || text);
         }
-        let is_news = said != Some(approval.decisions.len());
-        self.approvals.insert(approval.id.clone(), approval.decisions.len());
-        if approval.outcome.is_some() || !is_news {
+        if approval.outcome.is_some() {
             return;
         }
         let missing: Vec<String> = approval
@@ -145,6 +148,10 @@ impl Timeline {
             .map(|quorum| format!("{} ({} of {})", quorum.group, quorum.have, quorum.need))
             .collect();
         let waiting = style(format!("waiting for {}", missing.join(" and "))).magenta();
-        lines.push(format!("{}  {waiting} - type: ./cdflow approve {}", at(None), run.number));
+        let key = format!("{} after {}", approval.id, approval.decisions.len());
+        // Last of what happened at the same moment.
+        self.say(news, &key, Some(approval.requested_ms), || {
+            format!("{waiting} - type: ./cdflow approve {}", run.number)
+        });
     }
 }

@@ -87,7 +87,10 @@ pub(crate) fn console_url(state: &Path) -> Result<String> {
 fn read(state: &Path) -> Result<Connection> {
     let path = state.join(CONNECTION);
     let bytes = fs::read(&path).with_context(|| {
-        format!("read {}: is this the state directory of a suite (`cdflow up`)? Else use --state or --nats", path.display())
+        format!(
+            "read {}: is this the state directory of a suite (`cdflow up`)? Else use --state or --nats",
+            path.display()
+        )
     })?;
     serde_json::from_slice(&bytes).with_context(|| format!("understand {}", path.display()))
 }

@@ -46,10 +46,8 @@ impl PrivateNats {
         command.arg("-c").arg(&configuration).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A Ctrl-C at the terminal goes to a whole process group: the server must outlive the services that still write.
         command.process_group(0);
-        let child = Command::from(command)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("start {}", binary.display()))?;
+        let child =
+            Command::from(command).kill_on_drop(true).spawn().with_context(|| format!("start {}", binary.display()))?;
         if let Some(pid) = child.id() {
             fs::write(directory.join("pid"), pid.to_string())?;
         }

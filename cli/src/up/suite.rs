@@ -57,13 +57,8 @@ fn start_all(
     services: &mut JoinSet<Result<()>>,
 ) -> Result<()> {
     let database = options.state.join("console.db");
-    let console = [
-        OsString::from("--listen"),
-        options.listen.to_string().into(),
-        "--database".into(),
-        database.into(),
-    ];
-    let trigger = [OsString::from("--listen"), options.listen_events.to_string().into()];
+    let console = [OsString::from("--listen"), options.listen.to_string().into(), "--database".into(), database.into()];
+    let trigger = [OsString::from("--trigger-http"), options.listen_events.to_string().into()];
     let mut service = Starter { bus, stop, services };
     service.start("orchestrator", cdflow_orchestrator::run, &[])?;
     service.start("executor", cdflow_executor::run, &[])?;

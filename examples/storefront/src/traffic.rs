@@ -96,14 +96,12 @@ async fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut clock = tokio::time::interval(Duration::from_secs(1) / arguments.rate.max(1));
     let mut next_report = begun + Duration::from_secs(1);
-    let mut number = 0_u64;
     loop {
         clock.tick().await;
-        number += 1;
         let (customer, customer_counts) = (client.clone(), counts.clone());
         let (base, profile) = (arguments.target.clone(), arguments.profile);
         tokio::spawn(async move {
-            if let Err(failure) = visit(&customer, &base, profile, number, &customer_counts).await {
+            if let Err(failure) = visit(&customer, &base, profile, &customer_counts).await {
                 customer_counts.lost(failure);
             }
         });
@@ -122,14 +120,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// One request; an error when no shop answered it.
-async fn visit(
-    client: &reqwest::Client,
-    base: &str,
-    profile: Profile,
-    number: u64,
-    counts: &Counts,
-) -> Result<(), String> {
-    let request = match (profile, number % 4) {
+async fn visit(client: &reqwest::Client, base: &str, profile: Profile, counts: &Counts) -> Result<(), String> {
+    // By chance, not in turn: a router that hands out requests in turn would send all of one sort to one version.
+    let request = match (profile, rand::random_range(0..4)) {
         (_, 0) => client.get(format!("{base}/")),
         (_, 1) => client.get(format!("{base}/products")),
         (Profile::Production, 2) => client.post(format!("{base}/checkout?code=SPRING")),

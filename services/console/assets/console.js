@@ -7,8 +7,8 @@
   const say = (text) => { if (state && state.textContent !== text) state.textContent = text; };
 
   // Times: in the reader's zone, and how long ago something began.
-  const clock = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const clock = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const length = (ms) => {
     const s = Math.max(0, Math.floor(ms / 1000));
     const parts = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];

@@ -26,21 +26,24 @@
 //!
 //! Times are Unix milliseconds. Keys are never renamed or given another meaning; clients ignore the ones they do not know.
 
+mod approval;
 mod board;
 mod command;
 mod configuration;
+mod history;
 mod problem;
 mod run;
 mod session;
 
+pub use approval::{ApprovalView, DecisionView, Quorum};
 pub use board::{Board, BoardCell, OnItsWay, ReadTriggerLog, TriggerEntry, TriggerLog};
 pub use command::{CancelRun, CommandAnswer, DecideApproval, RollBackRun, StartDeployment, StartRun, StartedRun};
 pub use configuration::{Configuration, ConfigurationReplaced, Document, ReplaceConfiguration, StoredDocument};
+pub use history::{Explanation, History, HistoryEntry, LogLine, ReadLogs};
 pub use problem::{DiagnosticView, Problem};
 pub use run::{
-    Actor, ApprovalView, Basis, DecisionView, Explanation, Figure, History, HistoryEntry, ListRuns, LogLine, Outcome,
-    Quorum, ReadLogs, RunList, RunStatus, RunSummary, RunView, StageStatus, StageView, StepKind, StepStatus, StepView,
-    VerdictKind, VerdictView, Waiting,
+    Actor, Basis, Counted, EvidenceView, Figure, ListRuns, Outcome, RunList, RunStatus, RunSummary, RunView,
+    StageStatus, StageView, StepKind, StepStatus, StepView, VerdictKind, VerdictView, Waiting,
 };
 pub use session::{Login, Me, Session};
 

@@ -23,7 +23,6 @@ use axum::{
 pub(crate) use commands::{approve, cancel, roll_back};
 pub(crate) use identity::{SessionCookie, Viewer};
 pub(crate) use problem::Failure;
-pub(crate) use readiness::Readiness;
 pub(crate) use session::open_session;
 
 use crate::{api, console::Console, pages};
@@ -50,9 +49,7 @@ pub(crate) fn router(console: Console) -> Router {
         .route("/trigger/log", get(answers::trigger_log))
         .route(
             "/configuration",
-            get(configuration::read)
-                .put(configuration::replace)
-                .layer(DefaultBodyLimit::max(LARGEST_CONFIGURATION)),
+            get(configuration::read).put(configuration::replace).layer(DefaultBodyLimit::max(LARGEST_CONFIGURATION)),
         )
         .route("/logout", post(session::logout))
         .route("/me", get(session::me))

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Address of API and pages. Beyond loopback only together with `--behind-tls-proxy`.
-    #[arg(long, env = "CDFLOW_CONSOLE_LISTEN", default_value = "127.0.0.1:7780")]
+    #[arg(long, env = "CDFLOW_CONSOLE_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
     /// SQLite file of the read model; created when it is not there, built again from the journal when it was deleted.
     #[arg(long, env = "CDFLOW_CONSOLE_DATABASE", default_value = "console.db")]

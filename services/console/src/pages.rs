@@ -33,9 +33,7 @@ pub(crate) fn private() -> Router<Console> {
 
 /// For everybody.
 pub(crate) fn public() -> Router<Console> {
-    Router::new()
-        .route("/login", get(sign_in::page).post(sign_in::sign_in))
-        .route("/assets/{file}", get(assets::asset))
+    Router::new().route("/login", get(sign_in::page).post(sign_in::sign_in)).route("/assets/{file}", get(assets::asset))
 }
 
 #[derive(Template)]
@@ -67,7 +65,10 @@ fn html(page: &impl Template) -> Response {
         Ok(text) => Html(text).into_response(),
         Err(error) => {
             tracing::error!(%error, "a page cannot be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, "CDF-4110: this page cannot be shown; the log of the console says why\n")
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "CDF-4110: this page cannot be shown; the log of the console says why\n",
+            )
                 .into_response()
         }
     }

@@ -12,13 +12,24 @@ use tokio_util::sync::CancellationToken;
 use crate::read_model::Known;
 
 /// A configuration at one revision.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ProjectConfiguration {
     revision: Revision,
     bundle: Bundle,
     /// `Err` says why what is stored cannot be used: it was checked before it was stored, so another release wrote it.
     configuration: Result<Configuration, String>,
     directory: Directory,
+}
+
+impl Default for ProjectConfiguration {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            bundle: Bundle::default(),
+            configuration: Ok(Configuration::default()),
+            directory: Directory::default(),
+        }
+    }
 }
 
 impl ProjectConfiguration {
@@ -60,7 +71,8 @@ impl ProjectConfiguration {
     /// Whether this person is let in. While the configuration names nobody, whoever holds a token is: somebody has to
     /// apply the first configuration.
     pub(crate) fn knows(&self, person: &str) -> bool {
-        self.directory.person(person).is_some() || (self.configuration.is_ok() && self.directory.people().next().is_none())
+        self.directory.person(person).is_some()
+            || (self.configuration.is_ok() && self.directory.people().next().is_none())
     }
 
     /// Names for the board; environments in the order in which pipelines pass through them.

@@ -12,6 +12,7 @@ mod approval;
 mod board;
 mod changes;
 mod database;
+mod evidence;
 mod explain;
 mod history;
 mod projection;
@@ -21,9 +22,9 @@ mod run;
 mod titles;
 mod words;
 
-pub use database::{ArchivedCommit, Database, archived_commits};
 pub(crate) use board::{Known, board};
 pub(crate) use changes::{Changes, Topic};
+pub use database::{Database, archived_commits};
 pub(crate) use explain::explain;
 pub(crate) use projection::Answer;
 pub(crate) use projector::{Progress, Projector};
@@ -41,19 +42,9 @@ pub enum Error {
         /// As the driver says it.
         reason: String,
     },
-    /// The stream is not the one that was projected, or has gone back.
-    #[error(
-        "CDF-4002: {subject} does not continue what was projected: {reason}. If JOURNAL was restored or damaged, run `cdflow journal verify` and `cdflow journal restore`; to show another journal, delete the read model"
-    )]
-    Diverged {
-        /// Subject of JOURNAL.
-        subject: String,
-        /// What was found and what was expected.
-        reason: String,
-    },
-    /// JOURNAL cannot be read.
-    #[error("CDF-4003: JOURNAL cannot be read: {0}")]
-    Journal(String),
+    /// JOURNAL cannot be read, or is not the one that was projected: then a person has to look.
+    #[error(transparent)]
+    Journal(#[from] cdflow_journal::Error),
 }
 
 impl Error {

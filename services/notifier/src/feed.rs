@@ -15,7 +15,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use live_run::LiveRun;
-use teller::{Made, Teller};
+use teller::{Details, Made, Teller};
 
 /// One event of the feed.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,19 +71,8 @@ impl Feed {
     fn trigger(&self, project: &str, encoded: &[u8], place: &str) -> Option<FeedEvent> {
         let Some(Trigger::RunRequested(run)) = TriggerEvent::decode(encoded).ok()?.kind else { return None };
         let made = self.teller.queued(project, &run);
-        self.teller.finish(
-            made,
-            project,
-            place,
-            run.time_ms,
-            "",
-            &json!({
-                "project": project,
-                "run": { "id": run.run_id, "number": run.number, "link": self.teller.link(&run.run_id) },
-                "version": run.version,
-                "cause": run.cause,
-            }),
-        )
+        let about = self.teller.about_request(project, &run);
+        self.teller.finish(made, project, place, run.time_ms, "", about)
     }
 
     fn run(&mut self, run_id: &str, encoded: &[u8], place: &str, events: &mut Vec<FeedEvent>) {
@@ -95,69 +84,49 @@ impl Feed {
             }
         }
         let Some(run) = self.runs.get_mut(run_id) else {
-            tracing::warn!(run_id, "a run whose start is no longer in the journal is told no further");
+            tracing::debug!(run_id, "a run whose start is not known is told no further");
             return;
         };
         run.note(&event);
         let (run, teller) = (&*run, &self.teller);
-        let mut tell = |part: &str, time_ms: UnixMillis, made: Made, more: &Value| {
-            let mut custom = json!({
-                "project": run.project,
-                "run": { "id": run_id, "number": run.number, "link": teller.link(run_id) },
-                "pipeline": run.pipeline,
-            });
-            if let (Some(custom), Some(more)) = (custom.as_object_mut(), more.as_object()) {
-                custom.extend(more.clone());
-                if let Some(artifact) = &run.artifact {
-                    custom.insert("version".into(), json!(artifact.version));
-                }
-            }
-            events.extend(teller.finish(
-                made,
-                &run.project,
-                &format!("{place}{part}"),
-                time_ms,
-                &run.traceparent,
-                &custom,
-            ));
+        let mut tell = |part: &str, time_ms: UnixMillis, made: Made, more: Details| {
+            let mut about = teller.about_run(run_id, run);
+            about.extend(more);
+            let id = format!("{place}{part}");
+            events.extend(teller.finish(made, &run.project, &id, time_ms, &run.traceparent, about));
         };
         match &event {
             Run::RunStarted(started) => {
-                let made = teller.run_started(run_id, run);
-                tell("", started.time_ms, made, &json!({ "cause": started.cause }));
+                let cause = Details::from_iter([("cause".to_owned(), json!(started.cause))]);
+                tell("", started.time_ms, teller.run_started(run_id, run), cause);
             }
             Run::RunFinished(finished) => {
-                let made = teller.run_finished(run_id, run, finished);
-                tell("", finished.time_ms, made, &ending(finished.outcome(), &finished.reason));
+                let ending = ending(finished.outcome(), &finished.reason);
+                tell("", finished.time_ms, teller.run_finished(run_id, run, finished), ending);
             }
             Run::StageStarted(started) => {
                 let made = teller.stage_started(run_id, run, &started.stage_id);
-                tell("", started.time_ms, made, &of_stage(run, &started.stage_id));
+                tell("", started.time_ms, made, of_stage(run, &started.stage_id));
             }
             Run::StagePromoted(promoted) => {
-                if let Some(stage) = run.deploys.get(&promoted.stage_id) {
-                    let more = of_stage(run, &promoted.stage_id);
-                    tell("", promoted.time_ms, teller.promoted(run, stage), &more);
-                    if let Some(url) = &stage.url {
-                        let mut more = more;
-                        more["url"] = json!(url);
-                        tell("-published", promoted.time_ms, teller.published(run, stage), &more);
+                if let Some(deploy) = run.deploys.get(&promoted.stage_id) {
+                    let mut about = of_stage(run, &promoted.stage_id);
+                    tell("", promoted.time_ms, teller.promoted(run, deploy), about.clone());
+                    if let Some(url) = &deploy.url {
+                        about.insert("url".into(), json!(url));
+                        tell("-published", promoted.time_ms, teller.published(run, deploy), about);
                     }
                 }
             }
             Run::StageFinished(finished) if run.has_begun(&finished.stage_id) => {
-                let mut more = of_stage(run, &finished.stage_id);
-                if let (Some(more), Some(ending)) =
-                    (more.as_object_mut(), ending(finished.outcome(), &finished.reason).as_object())
-                {
-                    more.extend(ending.clone());
-                }
+                let mut about = of_stage(run, &finished.stage_id);
+                about.extend(ending(finished.outcome(), &finished.reason));
                 if finished.outcome() == Outcome::RolledBack
-                    && let Some(stage) = run.deploys.get(&finished.stage_id)
+                    && let Some(deploy) = run.deploys.get(&finished.stage_id)
                 {
-                    tell("-service", finished.time_ms, teller.rolled_back(run, stage), &more);
+                    tell("-service", finished.time_ms, teller.rolled_back(run, deploy), about.clone());
                 }
-                tell("", finished.time_ms, teller.stage_finished(run_id, run, finished), &more);
+                tell("", finished.time_ms, teller.stage_finished(run_id, run, finished), about);
             }
             _ => {}
         }
@@ -167,19 +136,17 @@ impl Feed {
     }
 }
 
-fn of_stage(run: &LiveRun, stage_id: &str) -> Value {
-    match run.deploys.get(stage_id) {
-        Some(deploy) => json!({
-            "stage": stage_id,
-            "environment": deploy.environment,
-            "service": deploy.service,
-            "infrastructure": deploy.infrastructure,
-            "strategy": deploy.strategy,
-        }),
-        None => json!({ "stage": stage_id }),
+fn of_stage(run: &LiveRun, stage_id: &str) -> Details {
+    let mut about = Details::from_iter([("stage".to_owned(), json!(stage_id))]);
+    if let Some(deploy) = run.deploys.get(stage_id) {
+        about.insert("environment".into(), json!(deploy.environment));
+        about.insert("service".into(), json!(deploy.service));
+        about.insert("infrastructure".into(), json!(deploy.infrastructure));
+        about.insert("strategy".into(), json!(deploy.strategy));
     }
+    about
 }
 
-fn ending(outcome: Outcome, reason: &str) -> Value {
-    json!({ "outcome": words::exact(outcome), "reason": reason })
+fn ending(outcome: Outcome, reason: &str) -> Details {
+    Details::from_iter([("outcome".to_owned(), json!(words::exact(outcome))), ("reason".to_owned(), json!(reason))])
 }

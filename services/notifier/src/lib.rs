@@ -3,9 +3,9 @@
 //! # Promise
 //! - What is in the journal appears in the feed, in the order of the journal. Events are CloudEvents 1.0 in JSON that
 //!   carry CDEvents 0.5; the journal's own format stays private.
-//! - An event has the same id however often it is told, and it is stored once within the two minutes in which the server
-//!   knows ids. A crash in the middle of a commit tells that commit again; if it is longer ago, subscribers drop what they
-//!   know by `source` and `id`, as CloudEvents asks them to.
+//! - An event is stored once, and its id follows from its place in the journal. How far the feed has come is read from
+//!   the feed itself, so a crash anywhere, however long ago, loses nothing and doubles nothing. Two instances at the
+//!   same time publish the same ids within moments, and the server keeps one of each.
 //! - A subscriber that is slow or gone holds up nobody.
 //!
 //! # What is told
@@ -20,11 +20,15 @@
 //!
 //! # State
 //! Events of a run need what its first event said (project, pipeline, environments). [`Feed`] keeps that for live runs.
-//! After a start it is built anew by reading the runs' journal from its beginning to where this service had come; runs
-//! whose beginning is no longer in the stream are told no further, with a warning.
-//!
-//! One instance tells; run a second one only to take over.
+//! After a start it is built anew by reading the journal from its beginning, and what the feed has already is left out.
+//! Runs whose beginning was trimmed from the journal are told no further. An empty feed (nothing happened for as long as
+//! `EVENTS` keeps events) begins with what is not older than that.
 
 mod feed;
+mod options;
+mod service;
+mod told;
 
 pub use feed::{Feed, FeedEvent};
+pub use options::Options;
+pub use service::run;

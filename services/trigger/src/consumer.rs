@@ -26,8 +26,9 @@ use crate::{
 const DURABLE: &str = "trigger";
 /// Most messages that are read against one reading of the configuration.
 const BATCH: usize = 64;
-/// How long the server waits before it delivers a message again: longer than a signal is tried to be stored.
-const ACK_WAIT: Duration = Duration::from_secs(60);
+/// How long the server waits before it delivers a message of a dead instance again. A living one that takes longer does
+/// no harm: the ledger knows what comes twice.
+const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -20,7 +20,7 @@ pub struct Options {
     #[arg(id = "trigger-project", long = "trigger-project", env = "CDFLOW_TRIGGER_PROJECT", default_value = "default")]
     pub project: String,
     /// Address and port for CI events over HTTP, `/healthz`, `/readyz` and `/metrics`.
-    #[arg(id = "trigger-http", long = "trigger-http", env = "CDFLOW_TRIGGER_HTTP", default_value = "127.0.0.1:8081")]
+    #[arg(id = "trigger-http", long = "trigger-http", env = "CDFLOW_TRIGGER_HTTP", default_value = "127.0.0.1:7701")]
     pub http: SocketAddr,
     /// Who may publish events over HTTP.
     #[arg(
@@ -45,7 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             project: "default".into(),
-            http: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            http: SocketAddr::from(([127, 0, 0, 1], 7701)),
             authentication: Authentication::Tokens,
             max_event_bytes: 262_144,
         }

@@ -35,7 +35,7 @@ fn canary(seed: u64, alpha: f64, rate: f64, control_rate: f64) -> (u32, VerdictK
         let answers = stage.answers.len();
         while stage.answers.len() == answers {
             seconds += 1;
-            let worse = if seconds % 200 < 20 { 5.0 } else { 1.0 };
+            let worse = if (60..80).contains(&(seconds % 200)) { 5.0 } else { 1.0 };
             let new = (250.0 * f64::from(weight) / 100.0 * (0.5 + random.unit())) as u64;
             // Each of two instances.
             let old = (250.0 * f64::from(100 - weight) / 200.0 * (0.5 + random.unit())) as u64;

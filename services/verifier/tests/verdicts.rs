@@ -20,7 +20,7 @@ fn a_first_release_passes_on_guards_once_it_is_baked() {
     assert_eq!(stage.verdict().basis(), Basis::Guards);
     assert_eq!(
         stage.sentence(),
-        "v1.2.0 passes at 100 % of the traffic: nothing to compare with: 0 of 3,800 requests failed (0 %) in 20 s, limit 5 %"
+        "v1.2.0 passes at 100 % of the traffic with nothing to compare it with: 0 of 3,800 requests failed in 20 s, limit 5 %"
     );
     assert!(stage.collectors.is_empty(), "nothing is read any more");
 }
@@ -187,7 +187,7 @@ fn a_watch_passes_only_at_its_end() {
     stage.watch(2 * MINUTE);
     assert_eq!(stage.until_answer(200, (100, 0), (0, 0)), Some(120));
     assert_eq!(stage.verdict().kind(), VerdictKind::Pass);
-    assert!(stage.sentence().starts_with("v1.2.0 passes after promotion: nothing to compare with: 0 of 11,900"));
+    assert!(stage.sentence().starts_with("v1.2.0 passes after promotion with nothing to compare it with: 0 of 11,900"));
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn a_restart_gives_no_stratum_and_its_failures_still_count_for_the_limit() {
     stage.second((40, 38), (100, 0));
     assert_eq!(stage.verdict().kind(), VerdictKind::Fail);
     assert_eq!(stage.verdict().basis(), Basis::Guards);
-    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 400 failed (0 %)");
+    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 400 failed");
     assert_eq!(stage.figure("restarts, v1.2.0"), "1");
     assert!(stage.sentence().contains("38 of 440 requests to it failed"), "{}", stage.sentence());
 }
@@ -404,8 +404,8 @@ fn a_stratum_waits_for_every_instance_and_then_covers_the_same_time_for_all() {
     stage.processes[1].failure.clear();
     stage.second((10, 0), (100, 0));
     stage.tick_at_deadline();
-    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 30 failed (0 %)");
-    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 600 failed (0 %)");
+    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 30 failed");
+    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 600 failed");
     assert_eq!(stage.figure("last reading that failed, v1.1.0"), "old-1: timeout");
 }
 
@@ -419,7 +419,7 @@ fn an_instance_that_is_gone_does_not_hold_up_the_rest() {
     }
     stage.processes[2].failure = "timeout".into();
     stage.tick_at_deadline();
-    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 400 failed (0 %)");
+    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 400 failed");
 }
 
 #[test]
@@ -433,8 +433,8 @@ fn counters_that_fall_without_a_restart_are_readings_out_of_order() {
     stage.processes[0].requests += 5;
     stage.second((10, 0), (100, 0));
     stage.tick_at_deadline();
-    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 20 failed (0 %)");
-    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 600 failed (0 %)");
+    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 20 failed");
+    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 600 failed");
     assert_eq!(stage.figure("restarts, v1.2.0"), "missing");
 }
 
@@ -448,7 +448,7 @@ fn a_process_that_does_not_say_when_it_started_has_restarted_when_its_counters_f
     stage.processes[0].requests = 0;
     stage.second((30, 0), (0, 0));
     stage.tick_at_deadline();
-    assert_eq!(stage.figure("requests, v1.2.0"), "0 of 130 failed (0 %)");
+    assert_eq!(stage.figure("requests, v1.2.0"), "0 of 130 failed");
     assert_eq!(stage.figure("restarts, v1.2.0"), "1");
 }
 
@@ -471,8 +471,8 @@ fn many_instances_on_both_sides_are_summed() {
     stage.second((10, 0), (100, 0));
     stage.second((10, 0), (100, 0));
     stage.tick_at_deadline();
-    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 20 failed (0 %)");
-    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 200 failed (0 %)");
+    assert_eq!(stage.figure("compared, v1.2.0"), "0 of 20 failed");
+    assert_eq!(stage.figure("compared, v1.1.0"), "0 of 200 failed");
 }
 
 #[test]

@@ -164,6 +164,30 @@ impl Bus {
     }
 }
 
+impl Bus {
+    /// Creates the bucket LEASES again when it is gone, for the same reason as [`Bus::ensure_tasks`].
+    ///
+    /// # Errors
+    /// As [`Bus::ensure_tasks`].
+    pub async fn ensure_leases(&self) -> Result<(), Error> {
+        let context = self.context();
+        match context.get_stream(format!("KV_{}", subjects::LEASES_BUCKET)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(Error::api("read bucket LEASES", error)),
+        }
+        let journal =
+            context.get_stream(streams::JOURNAL).await.map_err(|e| Error::NotInstalled { reason: e.to_string() })?;
+        let replicas = journal.cached_info().config.num_replicas;
+        match context.create_key_value(leases(replicas)).await {
+            Ok(_) => Ok(()),
+            // Somebody else was faster.
+            Err(_) if context.get_key_value(subjects::LEASES_BUCKET).await.is_ok() => Ok(()),
+            Err(error) => Err(Error::api("create bucket LEASES", error)),
+        }
+    }
+}
+
 fn is_missing(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
@@ -177,14 +201,7 @@ fn buckets(new: &NewInstallation) -> Vec<kv::Config> {
             num_replicas: new.replicas,
             ..Default::default()
         },
-        // Derived: who owns what is decided anew after a restart.
-        kv::Config {
-            bucket: subjects::LEASES_BUCKET.into(),
-            storage: StorageType::Memory,
-            num_replicas: new.replicas,
-            limit_markers: Some(Duration::from_secs(60)),
-            ..Default::default()
-        },
+        leases(new.replicas),
         kv::Config {
             bucket: subjects::ACCESS_BUCKET.into(),
             num_replicas: new.replicas,
@@ -192,6 +209,17 @@ fn buckets(new: &NewInstallation) -> Vec<kv::Config> {
             ..Default::default()
         },
     ]
+}
+
+/// Derived: who owns what is decided anew after a restart.
+fn leases(replicas: usize) -> kv::Config {
+    kv::Config {
+        bucket: subjects::LEASES_BUCKET.into(),
+        storage: StorageType::Memory,
+        num_replicas: replicas,
+        limit_markers: Some(Duration::from_secs(60)),
+        ..Default::default()
+    }
 }
 
 pub(crate) async fn read(context: &Context) -> Result<Installation, Error> {

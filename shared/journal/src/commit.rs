@@ -93,11 +93,20 @@ pub(crate) struct Group<A: Aggregate> {
     pub(crate) acks: Vec<Acker>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) signals: u64,
+    /// With this group, everything that the former owner left up to this commit is sent or sent again.
+    pub(crate) resent_through: Option<u64>,
 }
 
 impl<A: Aggregate> Default for Group<A> {
     fn default() -> Self {
-        Self { entries: Entries::default(), decided: Vec::new(), acks: Vec::new(), dead: Vec::new(), signals: 0 }
+        Self {
+            entries: Entries::default(),
+            decided: Vec::new(),
+            acks: Vec::new(),
+            dead: Vec::new(),
+            signals: 0,
+            resent_through: None,
+        }
     }
 }
 

@@ -176,6 +176,11 @@ async fn store(bus: &Bus, message: Outgoing) {
             // The cause is stored, so this must arrive: wait for as long as it takes.
             Err(error) => {
                 tracing::error!(%error, subject, "an effect cannot be sent, trying again");
+                if stream == streams::TASKS
+                    && let Err(error) = bus.ensure_tasks().await
+                {
+                    tracing::debug!(%error, "making TASKS anew");
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

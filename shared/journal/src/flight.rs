@@ -103,7 +103,7 @@ impl<A: Aggregate> Partition<A> {
 
     fn stored(&mut self, flight: Flight<A>) -> Result<(), Error> {
         let Flight { group, time_ms, dispatched_through, bytes, sent } = flight;
-        let Group { entries, decided, acks, dead, signals } = group;
+        let Group { entries, decided, acks, dead, signals, resent_through } = group;
         let sequence = self.tail.sequence;
         let metrics = self.site.options.metrics.clone();
         metrics.commits.add(1);
@@ -127,7 +127,7 @@ impl<A: Aggregate> Partition<A> {
                 }
             }
             if !decision.events.is_empty() {
-                self.site.observer.stored(&StoredEntry {
+                self.site.tell(&StoredEntry {
                     aggregate_id: &decision.aggregate_id,
                     partition: self.number,
                     state: decision.state.as_ref(),
@@ -142,6 +142,9 @@ impl<A: Aggregate> Partition<A> {
             let id = decision.aggregate_id;
             drop(decision.state);
             self.population.settle(&id);
+        }
+        if let Some(through) = resent_through {
+            self.dispatch.resent(through);
         }
         if !effects.is_empty() {
             for effect in &effects {

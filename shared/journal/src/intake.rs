@@ -235,6 +235,22 @@ impl<A: Aggregate> Partition<A> {
         Ok(())
     }
 
+    /// Puts an effect that was decided before into the open group, to be sent under a new fence.
+    pub(crate) fn dispatch_again(&mut self, id: &str, effect: Effect) {
+        let Some(live) = self.population.live.get_mut(id) else { return };
+        live.unstored += 1;
+        let (state, traceparent) = (live.state.clone(), live.traceparent.clone());
+        let mut entry = Entry { aggregate_id: id.to_owned(), effects: vec![effect], ..Entry::default() };
+        self.push(&EncodedEntry::new(&entry));
+        self.open.decided.push(Decided {
+            aggregate_id: id.to_owned(),
+            state,
+            events: Vec::new(),
+            effects: std::mem::take(&mut entry.effects),
+            traceparent,
+        });
+    }
+
     /// Journals that a signal changed nothing: nothing is acknowledged without an append (rule 1).
     fn handled(&mut self, aggregate_id: String, signal_id: String, refusal: Option<Refusal>) {
         if refusal.is_some() {

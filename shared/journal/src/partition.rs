@@ -6,11 +6,16 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
 
-use async_nats::jetstream::{object_store::ObjectStore, stream::Stream};
+use async_nats::jetstream::{
+    consumer::{Consumer, pull},
+    object_store::ObjectStore,
+    stream::Stream,
+};
 use cdflow_bus::Bus;
 use cdflow_protocol::{
     Partition as Number, UnixMillis, subjects,
@@ -24,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Aggregate, Error, JournalOptions, Observer, Position,
+    Aggregate, Error, JournalOptions, Observer, Position, StoredEntry,
     append::{Failed, Tail},
     checkpoint::{Slot, Written},
     commit::Group,
@@ -48,6 +53,15 @@ pub(crate) struct Site<A: Aggregate> {
     pub(crate) announced: Arc<Announced>,
 }
 
+impl<A: Aggregate> Site<A> {
+    /// Tells the observer. One that panics is no reason to stop: the facts are stored.
+    pub(crate) fn tell(&self, entry: &StoredEntry<'_, A>) {
+        if catch_unwind(AssertUnwindSafe(|| self.observer.stored(entry))).is_err() {
+            tracing::error!(aggregate = entry.aggregate_id, "the observer panicked");
+        }
+    }
+}
+
 /// How owning a partition ended without an error.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -65,12 +79,18 @@ pub(crate) enum Happened {
     Loaded { id: String, found: Option<Finished> },
     /// SIGNALS held nothing beyond `through` when `then` became due.
     Drain { through: u64, then: Then },
+    /// The last signal that waits now.
+    Rechecked { last: u64 },
     /// Tasks that were silent, and those of them that TASKS does not hold.
     Looked { silent: Vec<String>, missing: Option<(Vec<String>, u64)> },
-    /// Effects of the former owner have gone out.
-    Resent,
+    /// Effects of the former owner, up to this commit, have gone out.
+    Resent { through: u64 },
     /// A checkpoint was written, or not.
     Checkpointed(Result<Written, Error>),
+    /// A fresh consumer of this epoch.
+    Subscribed(Box<Consumer<pull::Config>>),
+    /// A newer owner has a consumer.
+    Overtaken,
     /// The journal's tail after a reconnect, read when ours was `ours`.
     TailRead { ours: Position, found: Option<Tail> },
     /// Nothing to do.
@@ -83,8 +103,15 @@ pub(crate) enum Then {
     Ticks(UnixMillis),
     /// These tasks are nowhere.
     Lost(Vec<String>),
-    /// Tasks of commits (incarnation, sequence) whose dispatch was not recorded, and that are nowhere.
-    Resend(Vec<(u64, u64, Task)>),
+    /// Tasks whose dispatch was not recorded, and that are nowhere.
+    Resend { tasks: Vec<Task>, through: u64 },
+}
+
+/// Something that waits for signals to be decided.
+pub(crate) struct Draining {
+    pub(crate) through: u64,
+    pub(crate) then: Then,
+    pub(crate) since: Instant,
 }
 
 /// A signal whose aggregate is being read from the archive.
@@ -118,7 +145,9 @@ pub(crate) struct Partition<A: Aggregate> {
     pub(crate) inbox: mpsc::Receiver<Incoming>,
     pub(crate) deliveries: Deliveries,
     pub(crate) parked: HashMap<String, Vec<Parked>>,
-    pub(crate) draining: Vec<(u64, Then)>,
+    pub(crate) draining: Vec<Draining>,
+    /// The last signal is being read again for what drains for long.
+    pub(crate) rechecking: bool,
     pub(crate) ticking: bool,
 
     pub(crate) dispatcher: mpsc::UnboundedSender<Batch>,
@@ -140,7 +169,9 @@ pub(crate) struct Partition<A: Aggregate> {
     pub(crate) work: JoinSet<Happened>,
     /// Acknowledgements on their way; awaited when the owner stops.
     pub(crate) acks: JoinSet<Result<(), Error>>,
-    pump: AbortHandle,
+    pub(crate) pump: Option<AbortHandle>,
+    /// The consumer was deleted by somebody else.
+    unsubscribed: bool,
     stopping: Option<Instant>,
 }
 
@@ -169,6 +200,12 @@ impl Dispatched {
         }
     }
 
+    /// What the former owner left, up to this commit, has gone out.
+    pub(crate) fn resent(&mut self, through: u64) {
+        self.resent = true;
+        self.sent = self.sent.max(through);
+    }
+
     /// Whether the journal should be told, though there is nothing else to store.
     pub(crate) fn unrecorded(&self) -> bool {
         self.resent && self.recorded < self.last_with_effects && self.sent >= self.last_with_effects
@@ -186,14 +223,7 @@ impl<A: Aggregate> Partition<A> {
     pub(crate) fn new(site: Arc<Site<A>>, number: Number, owner: String, taken: Taken<A>) -> Self {
         let mut work = JoinSet::new();
         let metrics = site.options.metrics.clone();
-        let (into, inbox) = mpsc::channel(inbox::QUEUE);
-        let pump = {
-            let (consumer, metrics) = (taken.consumer, metrics.clone());
-            work.spawn(async move {
-                inbox::pump(consumer, into, metrics).await;
-                Happened::Done
-            })
-        };
+        let (_, inbox) = mpsc::channel(inbox::QUEUE);
         let limit = site.bus.max_payload() / 2;
         let sender = Sender { kind: A::KIND, partition: number, partitions: taken.installation.partitions, limit };
         let (dispatcher, batches) = mpsc::unbounded_channel();
@@ -223,6 +253,7 @@ impl<A: Aggregate> Partition<A> {
             deliveries: Deliveries::default(),
             parked: HashMap::new(),
             draining: Vec::new(),
+            rechecking: false,
             ticking: false,
             dispatcher,
             dispatched,
@@ -243,10 +274,12 @@ impl<A: Aggregate> Partition<A> {
             levels: Levels::new(metrics),
             work,
             acks: JoinSet::new(),
-            pump,
+            pump: None,
+            unsubscribed: false,
             stopping: None,
             site,
         };
+        partition.listen(taken.consumer);
         partition.note_outstanding();
         partition.resend(taken.unsent, sender);
         partition
@@ -270,8 +303,13 @@ impl<A: Aggregate> Partition<A> {
             if let Some(since) = self.stopping
                 && self.is_quiet(since)
             {
-                while self.acks.join_next().await.is_some() {}
+                let acks = async { while self.acks.join_next().await.is_some() {} };
+                // What is not acknowledged comes again, and changes nothing.
+                let _ = tokio::time::timeout(STOP_WITHIN, acks).await;
                 return Ok(Ended::Stopped);
+            }
+            if self.unsubscribed && self.is_stored() {
+                return Ok(Ended::Lost("the consumer of this owner is gone".into()));
             }
             let (room, deadline) = (self.has_room(), self.next_deadline());
             tokio::select! {
@@ -298,18 +336,23 @@ impl<A: Aggregate> Partition<A> {
                 }
                 () = stop.cancelled(), if self.stopping.is_none() => {
                     self.stopping = Some(Instant::now());
-                    self.pump.abort();
+                    self.stop_listening();
                 }
                 incoming = self.inbox.recv(), if room => match incoming {
                     Some(incoming) => self.receive_waiting(incoming),
-                    None => return Ok(Ended::Lost("the consumer of this owner is gone".into())),
+                    None => {
+                        // Whose it is now, the appends on their way will tell.
+                        self.unsubscribed = true;
+                        self.stop_listening();
+                    }
                 },
                 () = tokio::time::sleep(deadline.unwrap_or_default()), if deadline.is_some() => self.begin_ticks(),
                 _ = second.tick() => self.each_second(),
                 Ok(()) = health.changed() => {
                     let was_down = std::mem::replace(&mut down, health.borrow_and_update().is_some());
-                    if was_down && !down {
+                    if was_down && !down && self.stopping.is_none() {
                         self.check_tail();
+                        self.subscribe_again();
                     }
                 }
             }
@@ -332,6 +375,7 @@ impl<A: Aggregate> Partition<A> {
 
     fn has_room(&self) -> bool {
         self.stopping.is_none()
+            && self.pump.is_some()
             && self.closed.is_empty()
             && self.open.entries.len() < self.limit
             && self.undispatched < MAX_UNDISPATCHED
@@ -349,7 +393,7 @@ impl<A: Aggregate> Partition<A> {
 
     /// Whether a stopping owner has nothing left to do, or has waited long enough.
     fn is_quiet(&mut self, since: Instant) -> bool {
-        let stored = self.flight.is_none() && self.open.entries.is_empty() && self.closed.is_empty();
+        let stored = self.is_stored();
         if since.elapsed() > STOP_WITHIN {
             return true;
         }
@@ -360,16 +404,23 @@ impl<A: Aggregate> Partition<A> {
         stored && self.undispatched == 0
     }
 
+    /// Whether everything decided is stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.flight.is_none() && self.open.entries.is_empty() && self.closed.is_empty()
+    }
+
     fn on(&mut self, happened: Happened) -> Result<Option<Ended>, Error> {
         match happened {
             Happened::Appended { result, hash } => return self.appended(result, hash),
             Happened::Loaded { id, found } => self.unpark(&id, found),
             Happened::Drain { through, then } => {
-                self.draining.push((through, then));
-                self.drained();
+                self.drain(through, then);
             }
+            Happened::Rechecked { last } => self.rechecked(last),
             Happened::Looked { silent, missing } => self.looked(silent, missing),
-            Happened::Resent => self.dispatch.resent = true,
+            Happened::Overtaken => return Ok(Some(Ended::Lost("a newer owner is subscribed".into()))),
+            Happened::Subscribed(consumer) => self.listen(*consumer),
+            Happened::Resent { through } => self.dispatch.resent(through),
             Happened::Checkpointed(result) => self.checkpointed(result)?,
             Happened::TailRead { ours, found } => return self.compare_tail(&ours, found),
             Happened::Done => {}
@@ -377,17 +428,23 @@ impl<A: Aggregate> Partition<A> {
         Ok(None)
     }
 
+    /// Does `then` once the signals through this stream sequence have been decided.
+    pub(crate) fn drain(&mut self, through: u64, then: Then) {
+        self.draining.push(Draining { through, then, since: Instant::now() });
+        self.drained();
+    }
+
     /// Does what has waited for signals that are decided now.
     pub(crate) fn drained(&mut self) {
         let seen = self.deliveries.seen_through();
         let (ready, waiting) =
-            std::mem::take(&mut self.draining).into_iter().partition(|(through, _)| *through <= seen);
+            std::mem::take(&mut self.draining).into_iter().partition(|waiting: &Draining| waiting.through <= seen);
         self.draining = waiting;
-        for (_, then) in ready {
+        for Draining { then, .. } in ready {
             match then {
                 Then::Ticks(time) => self.tick(time),
                 Then::Lost(tasks) => self.tasks_lost(&tasks),
-                Then::Resend(tasks) => self.resend_tasks(tasks),
+                Then::Resend { tasks, through } => self.resend_tasks(tasks, through),
             }
         }
     }

@@ -26,7 +26,6 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// cursor: it outlives a restart of the server, and is made again from the positions when it is gone. A crash between
 /// reading and storing reads again; nothing is skipped, whatever was acknowledged.
 pub struct Reader {
-    bus: Bus,
     journal: Stream<()>,
     name: String,
     positions: Positions,
@@ -104,7 +103,6 @@ impl Reader {
         let last = from.iter().max_by_key(|(_, position)| position.sequence).map(|(key, _)| *key);
         let reader = Self {
             name: format!("{}-{}", token(name), &suffix[20..]),
-            bus,
             journal,
             positions: from,
             last,

@@ -23,6 +23,9 @@ use crate::{
     tasks::{Announced, listen},
 };
 
+/// How long a stopping instance tries to give its leases back.
+const RELEASE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Owns what partitions of `A::KIND` this instance can lease, until `stop`; then finishes what is in flight and hands
 /// over.
 ///
@@ -119,12 +122,19 @@ impl<A: Aggregate> Keeper<A> {
                     let left = left.map_err(|error| Error::request("own a partition", error))?;
                     self.ended(left).await?;
                 }
-                _ = round.tick() => {
-                    if let Err(error) = self.round().await {
-                        tracing::debug!(%error, "leases");
-                    }
+                _ = round.tick() => tokio::select! {
+                    // A round that waits for a server that is down must not keep anybody from stopping.
+                    () = stop.cancelled() => {}
+                    () = self.round_or_repair() => {}
                 }
             }
+        }
+    }
+
+    async fn round_or_repair(&mut self) {
+        if let Err(error) = self.round().await {
+            tracing::debug!(%error, "leases");
+            self.ensure_volatile().await;
         }
     }
 
@@ -156,6 +166,17 @@ impl<A: Aggregate> Keeper<A> {
             self.try_to_own(number, now).await;
         }
         Ok(())
+    }
+
+    /// A single server that was restarted has forgotten LEASES and TASKS, which live in memory: they are made again.
+    async fn ensure_volatile(&self) {
+        let bus = &self.site.bus;
+        if let Err(error) = bus.ensure_leases().await {
+            tracing::debug!(%error, "leases");
+        }
+        if let Err(error) = bus.ensure_tasks().await {
+            tracing::debug!(%error, "tasks");
+        }
     }
 
     /// Renews what is held; a partition whose key names somebody else is dropped at once.
@@ -264,15 +285,22 @@ impl<A: Aggregate> Keeper<A> {
             owned.stop.cancel();
         }
         let mut failed = None;
+        let mut ours = vec![Key::Instance(self.holder.clone())];
         while let Some(left) = self.owners.join_next().await {
-            if let Ok(left) = left
-                && let Err(error) = self.ended(left).await
-            {
-                failed = Some(error);
+            match left {
+                Ok(Left { number, ended: Ok(_), .. }) => ours.push(Key::Partition(number)),
+                Ok(Left { ended: Err(error), .. }) if !error.is_transient() => failed = Some(error),
+                Ok(_) | Err(_) => {}
             }
         }
-        if let Err(error) = self.bucket.release(&Key::Instance(self.holder.clone())).await {
-            tracing::debug!(%error, "the lease of this instance runs out instead of being given back");
+        let release = async {
+            self.view.update(self.bucket.read().await?, Instant::now());
+            ours.retain(|key| self.view.last_holder(key) == Some(self.holder.as_str()));
+            futures::future::try_join_all(ours.iter().map(|key| self.bucket.release(key))).await
+        };
+        match tokio::time::timeout(RELEASE_WITHIN, release).await {
+            Ok(Ok(_)) => tracing::info!(kind = %A::KIND, "partitions handed over"),
+            _ => tracing::info!(kind = %A::KIND, "stopped; leases run out instead of being given back"),
         }
         failed.map_or(Ok(()), Err)
     }

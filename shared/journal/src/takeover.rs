@@ -90,14 +90,8 @@ impl From<Error> for Interrupted {
 /// reads the one and deletes the other.
 pub(crate) async fn take_over<A: Aggregate>(ground: &Ground<'_>) -> Result<Taken<A>, Interrupted> {
     let installation = read_installation(ground.bus).await?;
-    let signals = ground
-        .bus
-        .context()
-        .get_stream_no_info(streams::SIGNALS)
-        .await
-        .map_err(|error| Error::request("open SIGNALS", error))?;
     // The former owner gets no more signals.
-    delete_consumers::<A>(&signals, ground.partition, u64::MAX).await?;
+    delete_consumers::<A>(&open_signals(ground.bus).await?, ground.partition, u64::MAX).await?;
     let (mut fold, slot) = recover::<A>(ground, &installation).await?;
     let subject = subjects::journal(A::KIND, ground.partition);
     let epoch = loop {
@@ -130,20 +124,7 @@ pub(crate) async fn take_over<A: Aggregate>(ground: &Ground<'_>) -> Result<Taken
         }
     };
     // From here on nothing older can be appended.
-    let name = format!("own-{}-{}-{epoch}", A::KIND, ground.partition);
-    let filter = subjects::signal(A::KIND, ground.partition);
-    let consumer = loop {
-        match signals.create_consumer(inbox::consumer(&name, &filter)).await {
-            Ok(consumer) => break consumer,
-            Err(error) => {
-                tracing::debug!(%error, name, "an older owner's consumer is in the way");
-                if delete_consumers::<A>(&signals, ground.partition, epoch).await? > epoch {
-                    return Err(Interrupted::Overtaken);
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        }
-    };
+    let consumer = subscribe::<A>(ground.bus, ground.partition, epoch).await?;
     let Fold { population, at, time, dispatched_through, mut unsent, cancelling, commits, .. } = fold;
     unsent.retain(|batch| batch.sequence > dispatched_through);
     ground.metrics.takeovers.add(1);
@@ -160,6 +141,34 @@ pub(crate) async fn take_over<A: Aggregate>(ground: &Ground<'_>) -> Result<Taken
         slot,
         commits,
     })
+}
+
+/// A fresh consumer for the signals of a partition: every signal that is not acknowledged comes, in order.
+pub(crate) async fn subscribe<A: Aggregate>(
+    bus: &Bus,
+    partition: Partition,
+    epoch: u64,
+) -> Result<Consumer<pull::Config>, Interrupted> {
+    let signals = open_signals(bus).await?;
+    let name = format!("own-{}-{partition}-{epoch}", A::KIND);
+    let filter = subjects::signal(A::KIND, partition);
+    loop {
+        if delete_consumers::<A>(&signals, partition, epoch + 1).await? > epoch {
+            return Err(Interrupted::Overtaken);
+        }
+        match signals.create_consumer(inbox::consumer(&name, &filter)).await {
+            Ok(consumer) => return Ok(consumer),
+            Err(error) => {
+                tracing::debug!(%error, name, "another owner's consumer may be in the way");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn open_signals(bus: &Bus) -> Result<Stream<()>, Error> {
+    let opened = bus.context().get_stream_no_info(streams::SIGNALS).await;
+    opened.map_err(|error| Error::request("open SIGNALS", error))
 }
 
 /// The installation as it is now; its incarnation rises with a restore.

@@ -13,12 +13,12 @@ use std::{
 
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use cdflow_bus::Bus;
-use cdflow_protocol::{ids::token, streams, subjects, v1::Announcement};
+use cdflow_protocol::{ids::token, subjects, v1::Announcement};
 use futures::{StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::{Error, time::wall_clock};
 
 /// What workers have said lately; shared by the partitions of one `serve`.
 #[derive(Debug)]
@@ -107,13 +107,16 @@ pub(crate) async fn listen(bus: Bus, announced: Arc<Announced>, worker_lease: Du
     }
 }
 
+/// How long TASKS has existed. It is young after a restart of a single server, which forgets what it held.
+pub(crate) async fn age_of_stream(bus: &Bus) -> Result<Duration, Error> {
+    let stream = bus.ensure_tasks().await?;
+    let created = i64::try_from(stream.cached_info().created.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    Ok(Duration::from_millis(u64::try_from(wall_clock() - created).unwrap_or(0)))
+}
+
 /// Which of these tasks TASKS does not hold. Asks the stream's leader, once for each task.
 pub(crate) async fn missing_in_stream(bus: &Bus, tasks: Vec<String>) -> Result<Vec<String>, Error> {
-    let stream = bus
-        .context()
-        .get_stream_no_info(streams::TASKS)
-        .await
-        .map_err(|error| Error::request("look for tasks", error))?;
+    let stream = bus.ensure_tasks().await?;
     futures::stream::iter(tasks)
         .map(|task| {
             let stream = &stream;

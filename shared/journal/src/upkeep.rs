@@ -1,19 +1,28 @@
 //! What an owner does by the clock: deadlines, lost tasks, cancellations, and the effects that a former owner left.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{
+    consumer::{Consumer, pull},
+    stream::LastRawMessageErrorKind,
+};
 use cdflow_protocol::{
     UnixMillis, streams, subjects,
     v1::{Effect, Task, effect},
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     Aggregate, Error, Input,
     dispatch::{self, Batch, Sender},
+    inbox,
     partition::{Happened, Partition, Site, Then},
-    tasks::missing_in_stream,
+    takeover::{self, Interrupted},
+    tasks::{self, missing_in_stream},
     time::wall_clock,
 };
 
@@ -21,6 +30,8 @@ use crate::{
 const ANNOUNCEMENT_ROUND: Duration = Duration::from_millis(1_200);
 /// How long the journal may stay silent about effects that have gone out.
 const RECORD_AFTER: Duration = Duration::from_secs(1);
+/// How long something waits for signals before it is asked whether they still exist.
+const RECHECK_AFTER: Duration = Duration::from_secs(5);
 /// A deadline that has passed and changed nothing is not tried again before.
 const TICK_AGAIN_MS: UnixMillis = 1_000;
 
@@ -46,6 +57,46 @@ impl<A: Aggregate> Partition<A> {
         }
     }
 
+    /// Signals of this consumer come into the inbox from now on.
+    pub(crate) fn listen(&mut self, consumer: Consumer<pull::Config>) {
+        let (into, inbox) = mpsc::channel(inbox::QUEUE);
+        let metrics = self.site.options.metrics.clone();
+        self.inbox = inbox;
+        self.pump = Some(self.work.spawn(async move {
+            inbox::pump(consumer, into, metrics).await;
+            Happened::Done
+        }));
+    }
+
+    pub(crate) fn stop_listening(&mut self) {
+        if let Some(pump) = self.pump.take() {
+            pump.abort();
+        }
+    }
+
+    /// After a reconnect: what was delivered and got lost on the way would come again only after the ack wait, so the
+    /// consumer is made anew. Signals that are being decided come again too, and change nothing. A newer owner's consumer
+    /// is never in danger: it has another name, and two cannot exist.
+    pub(crate) fn subscribe_again(&mut self) {
+        if self.pump.is_none() {
+            return;
+        }
+        self.stop_listening();
+        let (site, number, epoch) = (self.site.clone(), self.number, self.epoch);
+        self.work.spawn(async move {
+            loop {
+                match takeover::subscribe::<A>(&site.bus, number, epoch).await {
+                    Ok(consumer) => return Happened::Subscribed(Box::new(consumer)),
+                    Err(Interrupted::Overtaken) => return Happened::Overtaken,
+                    Err(Interrupted::Failed(error)) => {
+                        tracing::debug!(%error, "subscribing after a reconnect");
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                }
+            }
+        });
+    }
+
     pub(crate) fn each_second(&mut self) {
         self.note_outstanding();
         self.levels.report(self.population.live.len(), self.outstanding.len(), self.population.quarantined());
@@ -60,8 +111,8 @@ impl<A: Aggregate> Partition<A> {
             });
         }
         self.look_for_silent_tasks();
-        let idle = self.flight.is_none() && self.open.entries.is_empty() && self.closed.is_empty();
-        if idle && self.dispatch.unrecorded() && self.last_commit.elapsed() >= RECORD_AFTER {
+        self.recheck();
+        if self.is_stored() && self.dispatch.unrecorded() && self.last_commit.elapsed() >= RECORD_AFTER {
             self.record_dispatch();
         }
     }
@@ -77,7 +128,8 @@ impl<A: Aggregate> Partition<A> {
 
     /// Where are the tasks that nobody has announced for a full worker lease? TASKS first, then SIGNALS (rule 4).
     fn look_for_silent_tasks(&mut self) {
-        if self.looking {
+        // What has not been sent yet is not lost.
+        if self.looking || self.undispatched > 0 || !self.dispatch.resent {
             return;
         }
         let silent = self.outstanding.silent(&self.site.announced, self.site.options.worker_lease);
@@ -105,8 +157,7 @@ impl<A: Aggregate> Partition<A> {
         let present: Vec<String> = silent.into_iter().filter(|task| !absent.contains(task)).collect();
         self.outstanding.seen(&present);
         if !missing.is_empty() {
-            self.draining.push((through, Then::Lost(missing)));
-            self.drained();
+            self.drain(through, Then::Lost(missing));
         }
     }
 
@@ -136,20 +187,24 @@ impl<A: Aggregate> Partition<A> {
     /// Sends what the former owner may not have sent: everything but tasks at once (receivers deduplicate), tasks only
     /// when they turn out to be nowhere and without a result (rule 4).
     pub(crate) fn resend(&mut self, unsent: Vec<Batch>, sender: Sender) {
-        if unsent.is_empty() {
+        let Some(through) = unsent.last().map(|batch| batch.sequence) else {
             self.dispatch.resent = true;
             return;
-        }
-        let mut tasks: Vec<(u64, u64, Task)> = Vec::new();
+        };
+        let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
         let mut mails = Vec::new();
         for Batch { incarnation, sequence, effects } in unsent {
-            let (mut to_check, others): (Vec<Effect>, Vec<Effect>) =
-                effects.into_iter().partition(|effect| matches!(effect.kind, Some(effect::Kind::Task(_))));
+            let mut others = Vec::new();
+            for effect in effects {
+                match effect.kind {
+                    // Of a task that was sent again already, the last counts.
+                    Some(effect::Kind::Task(task)) => {
+                        tasks.insert(task.id.clone(), task);
+                    }
+                    _ => others.push(effect),
+                }
+            }
             mails.push(sender.mail(Batch { incarnation, sequence, effects: others }));
-            tasks.extend(to_check.drain(..).filter_map(|effect| match effect.kind {
-                Some(effect::Kind::Task(task)) => Some((incarnation, sequence, task)),
-                _ => None,
-            }));
         }
         let (site, number) = (self.site.clone(), self.number);
         self.work.spawn(async move {
@@ -160,38 +215,75 @@ impl<A: Aggregate> Partition<A> {
                 dispatch::store_all(&site.bus, mail.stored).await;
             }
             if tasks.is_empty() {
-                return Happened::Resent;
+                return Happened::Resent { through };
             }
-            let heard = site.announced.listening();
-            tokio::time::sleep(ANNOUNCEMENT_ROUND.saturating_sub(heard)).await;
-            let missing = nowhere(&site, &tasks).await;
-            let through = last_signal(&site, number).await;
-            tasks.retain(|(_, _, task)| missing.contains(&task.id));
-            Happened::Drain { through, then: Then::Resend(tasks) }
+            let missing = nowhere(&site, tasks.keys().cloned().collect()).await;
+            let last = last_signal(&site, number).await;
+            let tasks = tasks.into_values().filter(|task| missing.contains(&task.id)).collect();
+            Happened::Drain { through: last, then: Then::Resend { tasks, through } }
         });
     }
 
-    pub(crate) fn resend_tasks(&mut self, tasks: Vec<(u64, u64, Task)>) {
+    /// Dispatches tasks again that are nowhere and still wanted. That is a commit of its own, so they have a higher fence
+    /// than what the former owner may still send when it wakes (rule 6).
+    pub(crate) fn resend_tasks(&mut self, tasks: Vec<Task>, through: u64) {
         self.note_outstanding();
-        let messages = tasks
-            .into_iter()
-            .filter(|(_, _, task)| self.outstanding.contains(&task.id))
-            .map(|(incarnation, sequence, task)| dispatch::task_message(incarnation, sequence, task))
-            .collect();
-        let site = self.site.clone();
-        self.work.spawn(async move {
-            dispatch::store_all(&site.bus, messages).await;
-            Happened::Resent
-        });
+        let mut again = false;
+        for task in tasks {
+            let Some(id) = self.outstanding.aggregate_of(&task.id).map(ToOwned::to_owned) else { continue };
+            self.dispatch_again(&id, Effect { kind: Some(effect::Kind::Task(task)) });
+            again = true;
+        }
+        if again {
+            self.open.resent_through = Some(through);
+        } else {
+            self.dispatch.resent(through);
+        }
+    }
+
+    /// What has waited for signals for long may wait for one that somebody has removed.
+    fn recheck(&mut self) {
+        if self.rechecking || !self.draining.iter().any(|waiting| waiting.since.elapsed() > RECHECK_AFTER) {
+            return;
+        }
+        self.rechecking = true;
+        let (site, number) = (self.site.clone(), self.number);
+        self.work.spawn(async move { Happened::Rechecked { last: last_signal(&site, number).await } });
+    }
+
+    pub(crate) fn rechecked(&mut self, last: u64) {
+        self.rechecking = false;
+        for waiting in &mut self.draining {
+            waiting.through = waiting.through.min(last);
+            waiting.since = Instant::now();
+        }
+        self.drained();
     }
 }
 
 /// Which of the tasks no worker holds and TASKS does not have; asks until it knows.
-async fn nowhere<A: Aggregate>(site: &Arc<Site<A>>, tasks: &[(u64, u64, Task)]) -> HashSet<String> {
-    let held = |id: &str| site.announced.is_held(id, site.options.worker_lease);
-    let silent: Vec<String> = tasks.iter().map(|(_, _, task)| task.id.clone()).filter(|id| !held(id)).collect();
+///
+/// Waits until every worker that is connected has had the time to announce what it holds. When TASKS is younger than a
+/// worker lease, that is not enough: a worker that is silent may hold a task of the TASKS before, until its lease ends.
+async fn nowhere<A: Aggregate>(site: &Arc<Site<A>>, tasks: Vec<String>) -> HashSet<String> {
+    let lease = site.options.worker_lease;
     loop {
-        match missing_in_stream(&site.bus, silent.clone()).await {
+        let heard = site.announced.listening();
+        let settled = match tasks::age_of_stream(&site.bus).await {
+            Ok(age) if age >= lease => ANNOUNCEMENT_ROUND,
+            // Silence counts from when the stream was made, or from when this instance began to listen.
+            Ok(age) => (heard + (lease - age)).min(lease).max(ANNOUNCEMENT_ROUND),
+            Err(error) => {
+                tracing::debug!(%error, "looking for tasks of the former owner");
+                lease
+            }
+        };
+        if heard < settled {
+            tokio::time::sleep((settled - heard).min(Duration::from_millis(500))).await;
+            continue;
+        }
+        let silent: Vec<String> = tasks.iter().filter(|id| !site.announced.is_held(id, lease)).cloned().collect();
+        match missing_in_stream(&site.bus, silent).await {
             Ok(missing) => return missing.into_iter().collect(),
             Err(error) => {
                 tracing::debug!(%error, "looking for tasks of the former owner");

@@ -292,7 +292,7 @@ fn artifact(
         found.push(error.help("expected `sha256:` and 64 lower-case hexadecimal digits"));
     }
     let location = match (location.filter(|location| !location.is_empty()), &service.artifact.value) {
-        (Some(location), _) if model::scalar::is_archive(location) => location.to_owned(),
+        (Some(location), _) if model::is_archive(location) => location.to_owned(),
         (Some(location), _) => {
             let shown = model::scalar::shortened(location);
             let error = Diagnostic::of_request(Code::Version, format!("`{shown}` is not where an archive can be"));

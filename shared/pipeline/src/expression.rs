@@ -18,6 +18,8 @@
 mod evaluate;
 mod room;
 mod scan;
+mod tree;
+mod values;
 
 use std::collections::BTreeSet;
 

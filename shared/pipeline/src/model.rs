@@ -2,6 +2,7 @@
 //!
 //! Each is defined once, and its JSON Schema and the way it is read follow from that.
 
+mod address;
 mod artifact;
 mod choices;
 mod environment;
@@ -15,6 +16,8 @@ mod selector;
 mod service;
 mod stage;
 
+pub(crate) use address::is_archive;
+pub use address::{AdminSocket, ArchiveLocation, Directory, HostName, HttpUrl, Path, Ports, StartCommand};
 pub use artifact::Artifact;
 pub use choices::{EnvironmentType, OnCrash, PlatformKind, TransportKind};
 pub use environment::{Environment, Floor};
@@ -24,8 +27,7 @@ pub use input::{Input, InputType};
 pub use people::{Group, Person};
 pub use pipeline::{ArtifactTrigger, Pipeline, Triggers};
 pub use scalar::{
-    AdminSocket, ArchiveLocation, Condition, Count, Duration, HttpUrl, Name, OddsRatio, Path, Pattern, Percentage,
-    Ports, Reference, Selector, StartCommand, Template, Text, VariableName,
+    Condition, Count, Duration, Name, OddsRatio, Pattern, Percentage, Reference, Selector, Template, Text, VariableName,
 };
 pub use service::{Overrides, Ready, Service, Vm};
 pub use stage::{Approval, Retry, Rolling, Stage, Step, Strategy, Verify};

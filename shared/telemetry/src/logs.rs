@@ -1,5 +1,7 @@
 //! Logs to standard error, spans to an OTLP collector.
 
+use std::io::IsTerminal as _;
+
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
@@ -84,7 +86,8 @@ pub fn init(service: &str, options: &TelemetryOptions) -> Result<Telemetry, Tele
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|e| TelemetryError::Filter { directives: options.log.clone(), reason: e.to_string() })?;
     let provider = options.otlp_endpoint.as_deref().map(|endpoint| provider(service, endpoint)).transpose()?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match options.log_format {
         LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
         LogFormat::Json => lines.json().with_filter(filter).boxed(),

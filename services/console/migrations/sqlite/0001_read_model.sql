@@ -37,6 +37,14 @@ CREATE TABLE approvals (
 );
 CREATE INDEX approvals_by_run ON approvals (run_id);
 
+-- What comparisons have counted so far.
+CREATE TABLE evidence (
+    id TEXT NOT NULL PRIMARY KEY,
+    run_id TEXT NOT NULL,
+    view TEXT NOT NULL
+);
+CREATE INDEX evidence_by_run ON evidence (run_id);
+
 -- Where the history of a run is in the archive.
 CREATE TABLE history (
     run_id TEXT NOT NULL,

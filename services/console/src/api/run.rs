@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use cdflow_protocol::UnixMillis;
 use serde::{Deserialize, Serialize};
 
+use super::ApprovalView;
+
 /// Query of `GET /runs`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRuns {
@@ -263,6 +265,9 @@ pub struct StepView {
     /// What holds it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
+    /// What has been counted so far, while it compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceView>,
     /// What the comparison said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<VerdictView>,
@@ -333,6 +338,27 @@ pub struct Waiting {
     pub released_by: String,
 }
 
+/// What has been counted in the comparison that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// Of the new release.
+    pub canary: Counted,
+    /// Of the release before, in the same time; unset when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Counted>,
+    /// When it was last counted.
+    pub time_ms: UnixMillis,
+}
+
+/// Requests to one release.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// All of them.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+}
+
 /// What a comparison of two releases said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictView {
@@ -377,140 +403,4 @@ pub struct Figure {
     pub name: String,
     /// For example "41 of 1,204 (3.4 %)".
     pub value: String,
-}
-
-/// A request for approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalView {
-    /// Id of the request.
-    pub id: String,
-    /// The stage that asks.
-    pub stage: String,
-    /// The step that asks.
-    pub step: String,
-    /// What is asked for.
-    pub message: String,
-    /// How many of each group, and how many there are.
-    pub by: Vec<Quorum>,
-    /// Oldest first.
-    pub decisions: Vec<DecisionView>,
-    /// Who can still decide.
-    pub eligible: Vec<String>,
-    /// When it was asked for.
-    pub requested_ms: UnixMillis,
-    /// When it expires.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_ms: Option<UnixMillis>,
-    /// How it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
-    /// Why it ended so.
-    pub reason: String,
-}
-
-/// Approvals of one group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quorum {
-    /// Name of the group.
-    pub group: String,
-    /// Approvals by its members.
-    pub have: u32,
-    /// Approvals that are needed.
-    pub need: u32,
-    /// Members when the run was compiled.
-    pub members: Vec<String>,
-}
-
-/// What one person decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DecisionView {
-    /// Who.
-    pub person: String,
-    /// Approved, or rejected.
-    pub approve: bool,
-    /// What they wrote.
-    pub comment: String,
-    /// How: `cli`, `page`, `slack`.
-    pub channel: String,
-    /// When.
-    pub time_ms: UnixMillis,
-}
-
-/// Answer of `GET /runs/{run}/explain`: why the run is where it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// Number of the run.
-    pub number: u64,
-    /// Where it is.
-    pub status: RunStatus,
-    /// How it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
-    /// In one sentence.
-    pub summary: String,
-    /// What it waits for, since when, and what would release it.
-    pub waiting: Vec<Waiting>,
-    /// What led here: failures, verdicts, decisions; oldest first.
-    pub because: Vec<String>,
-}
-
-/// Answer of `GET /runs/{run}/events`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
-    /// Oldest first.
-    pub events: Vec<HistoryEntry>,
-}
-
-/// One stored event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    /// Journal sequence of its commit.
-    pub sequence: u64,
-    /// When.
-    pub time_ms: UnixMillis,
-    /// `run`, `approval` or `verification`.
-    pub aggregate: String,
-    /// Such as `step-finished`.
-    pub event: String,
-    /// Stage, if it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
-    /// Step, if it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
-    /// In one sentence.
-    pub text: String,
-}
-
-/// Query of `GET /runs/{run}/logs`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadLogs {
-    /// Only of this stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
-    /// Only of this step (with `stage`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
-    /// Go on until the run, or the step asked for, has ended.
-    #[serde(default)]
-    pub follow: bool,
-}
-
-/// A line of output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// The stage.
-    pub stage: String,
-    /// The step.
-    pub step: String,
-    /// From 1.
-    pub attempt: u32,
-    /// Position in the attempt, from 0.
-    pub number: u64,
-    /// When.
-    pub time_ms: UnixMillis,
-    /// Without the line break.
-    pub text: String,
-    /// On standard error.
-    pub stderr: bool,
 }

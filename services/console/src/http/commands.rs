@@ -5,11 +5,7 @@ use axum::{
     extract::{Path, State, rejection::JsonRejection},
     http::StatusCode,
 };
-use cdflow_pipeline::{
-    Configuration,
-    compile::{self, Deployment, Request},
-    plan::Plan,
-};
+use cdflow_pipeline::{Configuration, Deployment, Request, compile, compile_deployment, plan::Plan};
 use cdflow_protocol::v1::{self, approval_signal, run_command, run_signal, trigger_signal};
 use uuid::Uuid;
 
@@ -48,7 +44,7 @@ pub(super) async fn start_run(
         stages: Some(start.stages).filter(|stages| !stages.is_empty()),
         ..Request::default()
     };
-    let plan = compiled(&configuration, |configuration| compile::compile(configuration, &request))?;
+    let plan = compiled(&configuration, |configuration| compile(configuration, &request))?;
     let cause = format!("started by {}", viewer.person);
     request_run(&console, &viewer, start.run_id, &plan, cause).await
 }
@@ -68,17 +64,17 @@ pub(super) async fn start_deployment(
         environment: start.environment,
         ..Deployment::default()
     };
-    let plan = compiled(&configuration, |configuration| compile::compile_deployment(configuration, &request))?;
+    let plan = compiled(&configuration, |configuration| compile_deployment(configuration, &request))?;
     let cause = format!("deployment to {} by {}", request.environment, viewer.person);
     request_run(&console, &viewer, start.run_id, &plan, cause).await
 }
 
 fn compiled(
     configuration: &ProjectConfiguration,
-    compile: impl FnOnce(&Configuration) -> Result<Plan, cdflow_pipeline::Diagnostics>,
+    plan: impl FnOnce(&Configuration) -> Result<Plan, cdflow_pipeline::Diagnostics>,
 ) -> Result<Plan, Failure> {
     let checked = configuration.configuration().map_err(|reason| Failure::Unavailable(reason.to_owned()))?;
-    compile(checked).map_err(|diagnostics| invalid(&diagnostics))
+    plan(checked).map_err(|diagnostics| invalid(&diagnostics))
 }
 
 async fn request_run(
@@ -95,8 +91,8 @@ async fn request_run(
         Some(id) => id,
         None => Uuid::now_v7().to_string(),
     };
-    let encoded = serde_json::to_vec(plan)
-        .map_err(|error| Failure::Internal(format!("the plan cannot be encoded: {error}")))?;
+    let encoded =
+        serde_json::to_vec(plan).map_err(|error| Failure::Internal(format!("the plan cannot be encoded: {error}")))?;
     let request = v1::RequestRun {
         run_id: run_id.clone(),
         pipeline: plan.pipeline.clone(),

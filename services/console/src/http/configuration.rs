@@ -4,7 +4,9 @@ use axum::{
     Extension, Json,
     extract::{State, rejection::JsonRejection},
 };
-use cdflow_pipeline::{Bundle, Configuration as Checked, DiagnosticRecord, Diagnostics, SourceFile};
+use cdflow_pipeline::{
+    Bundle, Code, Configuration as Checked, DiagnosticRecord, Diagnostics, SourceFile, StoredDocument as Stored,
+};
 
 use super::{Failure, Viewer};
 use crate::{
@@ -38,17 +40,14 @@ pub(super) async fn replace(
     if request.expected_revision != revision {
         return Err(Failure::Conflict { expected: request.expected_revision, found: revision });
     }
-    let files = request.documents.into_iter().map(|document| SourceFile::new(document.file, document.text));
-    let mut bundle = Checked::parse(files).map(|checked| checked.bundle());
-    if request.keep_others {
-        // Names of documents that stay are known too: they are checked together.
-        bundle = match bundle {
-            Ok(bundle) => Ok(merged(stored.bundle(), bundle)),
-            Err(diagnostics) => Err(diagnostics),
-        };
-    }
+    let files: Vec<SourceFile> =
+        request.documents.into_iter().map(|document| SourceFile::new(document.file, document.text)).collect();
+    let bundle = if request.keep_others {
+        added(stored.bundle(), &files)
+    } else {
+        Checked::parse(files).map(|checked| checked.bundle())
+    };
     let bundle = bundle.map_err(|diagnostics| invalid(&diagnostics))?;
-    bundle.parse().map_err(|diagnostics| invalid(&diagnostics))?;
     let unchanged = bundle == *stored.bundle();
     if unchanged || request.dry_run {
         return Ok(Json(ConfigurationReplaced { revision, changed: !unchanged }));
@@ -75,10 +74,35 @@ pub(super) async fn replace(
     }
 }
 
-fn merged(stored: &Bundle, new: Bundle) -> Bundle {
-    let mut all = stored.clone();
-    all.merge(new);
-    all
+/// What is stored, with the documents of `files` added or in the place of those of the same kind and name. All are
+/// checked together, so a document may name what is stored and not sent.
+fn added(stored: &Bundle, files: &[SourceFile]) -> Result<Bundle, Diagnostics> {
+    let check = |others: &[&Stored]| {
+        let others = others.iter().map(|document| at_its_place(document));
+        Checked::parse(files.iter().cloned().chain(others)).map(|checked| checked.bundle())
+    };
+    let mut others: Vec<&Stored> = stored.documents.iter().collect();
+    let all = check(&others).or_else(|diagnostics| {
+        // What is sent comes first, so of two it is the stored one that is called the second.
+        let replaced = |document: &Stored| {
+            let last = document.line + document.text.lines().count();
+            diagnostics.iter().filter(|found| found.code == Code::Duplicate).any(|found| {
+                let place = found.place.as_ref();
+                place.is_some_and(|at| at.file() == document.file && (document.line..=last).contains(&at.line()))
+            })
+        };
+        others.retain(|document| !replaced(document));
+        check(&others)
+    })?;
+    let mut bundle = stored.clone();
+    bundle.merge(all);
+    Ok(bundle)
+}
+
+/// Behind as many blank lines as there were lines before it in its file.
+fn at_its_place(document: &Stored) -> SourceFile {
+    let before = "\n".repeat(document.line.saturating_sub(1));
+    SourceFile::new(&document.file, before + &document.text)
 }
 
 /// Everything that is wrong, with its places.

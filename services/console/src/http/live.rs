@@ -20,7 +20,8 @@ use crate::{
 /// Shortest time between two snapshots: a busy run changes hundreds of times a second, and nobody reads that fast.
 const PAUSE: Duration = Duration::from_millis(100);
 
-type Events = Sse<axum::response::sse::KeepAliveStream<std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>>>>;
+type Events =
+    Sse<axum::response::sse::KeepAliveStream<std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>>>>;
 
 /// Whole [`RunView`]s.
 pub(super) async fn watch(State(console): State<Console>, Path(run): Path<String>) -> Result<Events, Failure> {
@@ -62,46 +63,49 @@ fn snapshots(
     show: impl Fn(&RunView) -> Event + Send + 'static,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     let changes = console.changes().subscribe();
-    futures::stream::unfold((Next::Show(Box::new(first)), changes, console, show), async |(mut next, mut changes, console, show)| {
-        loop {
-            match next {
-                Next::Show(run) => {
-                    let shown = show(&run);
-                    let after = if run.status == RunStatus::Finished { Next::End } else { Next::Wait(run) };
-                    return Some((Ok(shown), (after, changes, console, show)));
-                }
-                Next::Wait(run) => {
-                    let stop = console.stop().clone();
-                    tokio::select! {
-                        going_on = changes.next(Topic::Run(&run.id)) => {
-                            if !going_on {
-                                next = Next::End;
+    futures::stream::unfold(
+        (Next::Show(Box::new(first)), changes, console, show),
+        async |(mut next, mut changes, console, show)| {
+            loop {
+                match next {
+                    Next::Show(run) => {
+                        let shown = show(&run);
+                        let after = if run.status == RunStatus::Finished { Next::End } else { Next::Wait(run) };
+                        return Some((Ok(shown), (after, changes, console, show)));
+                    }
+                    Next::Wait(run) => {
+                        let stop = console.stop().clone();
+                        tokio::select! {
+                            going_on = changes.next(Topic::Run(&run.id)) => {
+                                if !going_on {
+                                    next = Next::End;
+                                    continue;
+                                }
+                            }
+                            () = stop.cancelled() => {
+                                next = Next::Nothing;
                                 continue;
                             }
                         }
-                        () = stop.cancelled() => {
-                            next = Next::Nothing;
-                            continue;
-                        }
+                        tokio::time::sleep(PAUSE).await;
+                        let again = console.database().run(console.project(), &RunRef::Id(run.id.clone())).await;
+                        next = match again {
+                            Ok(Some(changed)) if changed != *run => Next::Show(Box::new(changed)),
+                            Ok(_) => Next::Wait(run),
+                            Err(error) => {
+                                // The client connects again and gets the state then.
+                                tracing::warn!(%error, run = %run.id, "reading a watched run");
+                                Next::Nothing
+                            }
+                        };
                     }
-                    tokio::time::sleep(PAUSE).await;
-                    let again = console.database().run(console.project(), &RunRef::Id(run.id.clone())).await;
-                    next = match again {
-                        Ok(Some(changed)) if changed != *run => Next::Show(Box::new(changed)),
-                        Ok(_) => Next::Wait(run),
-                        Err(error) => {
-                            // The client connects again and gets the state then.
-                            tracing::warn!(%error, run = %run.id, "reading a watched run");
-                            Next::Nothing
-                        }
-                    };
+                    Next::End => {
+                        let end = Event::default().event(event::END).data("{}");
+                        return Some((Ok(end), (Next::Nothing, changes, console, show)));
+                    }
+                    Next::Nothing => return None,
                 }
-                Next::End => {
-                    let end = Event::default().event(event::END).data("{}");
-                    return Some((Ok(end), (Next::Nothing, changes, console, show)));
-                }
-                Next::Nothing => return None,
             }
-        }
-    })
+        },
+    )
 }

@@ -62,7 +62,11 @@ pub(super) async fn text(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
-async fn lines(console: Console, run: &str, query: ReadLogs) -> Result<impl Stream<Item = LogLine> + Send, Failure> {
+async fn lines(
+    console: Console,
+    run: &str,
+    query: ReadLogs,
+) -> Result<impl Stream<Item = LogLine> + Send + use<>, Failure> {
     if query.step.is_some() && query.stage.is_none() {
         return Err(Failure::BadRequest("a step is named together with its stage: ?stage=…&step=…".into()));
     }
@@ -76,11 +80,8 @@ async fn lines(console: Console, run: &str, query: ReadLogs) -> Result<impl Stre
         .await
         .map_err(|error| Failure::Unavailable(format!("the stream LOGS cannot be read: {error}")))?;
     // A view, not a projection: a client that misses lines after a restart of the server reads them again.
-    let config = pull::OrderedConfig {
-        filter_subject: subject,
-        deliver_policy: DeliverPolicy::All,
-        ..Default::default()
-    };
+    let config =
+        pull::OrderedConfig { filter_subject: subject, deliver_policy: DeliverPolicy::All, ..Default::default() };
     let consumer = stream.create_consumer(config).await;
     let messages = match consumer {
         Ok(consumer) => {
@@ -128,7 +129,7 @@ impl Reading {
                     if self.drained {
                         return None;
                     }
-                    self.drained = self.has_ended().await;
+                    self.drained = has_ended(&self.console, &self.run_id, &self.query).await;
                     continue;
                 }
             };
@@ -158,18 +159,18 @@ impl Reading {
             stderr: line.stderr,
         })
     }
+}
 
-    async fn has_ended(&self) -> bool {
-        let run = self.console.database().run(self.console.project(), &RunRef::Id(self.run_id.clone())).await;
-        let Ok(Some(run)) = run else { return true };
-        if run.status == RunStatus::Finished {
-            return true;
-        }
-        let (Some(stage), Some(step)) = (&self.query.stage, &self.query.step) else { return false };
-        let stage = run.stages.iter().find(|candidate| candidate.id == *stage);
-        let step = stage.and_then(|stage| {
-            stage.steps.iter().chain(&stage.rollback).find(|candidate| candidate.id == *step)
-        });
-        step.is_none_or(|step| step.status == StepStatus::Finished)
+/// Whether what is followed has ended.
+async fn has_ended(console: &Console, run_id: &str, query: &ReadLogs) -> bool {
+    let run = console.database().run(console.project(), &RunRef::Id(run_id.to_owned())).await;
+    let Ok(Some(run)) = run else { return true };
+    if run.status == RunStatus::Finished {
+        return true;
     }
+    let (Some(stage), Some(step)) = (&query.stage, &query.step) else { return false };
+    let stage = run.stages.iter().find(|candidate| candidate.id == *stage);
+    let step =
+        stage.and_then(|stage| stage.steps.iter().chain(&stage.rollback).find(|candidate| candidate.id == *step));
+    step.is_none_or(|step| step.status == StepStatus::Finished)
 }

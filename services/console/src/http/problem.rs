@@ -31,7 +31,9 @@ pub(crate) enum Failure {
     Refused { code: String, message: String },
     #[error("the configuration has errors; nothing was changed")]
     Invalid(Vec<DiagnosticView>),
-    #[error("the configuration is at revision {found}, not {expected}: somebody else was faster. Read it again and repeat")]
+    #[error(
+        "the configuration is at revision {found}, not {expected}: somebody else was faster. Read it again and repeat"
+    )]
     Conflict { expected: u64, found: u64 },
     #[error("{0}")]
     TooLarge(String),
@@ -127,7 +129,7 @@ impl From<read_model::Error> for Failure {
             read_model::Error::Database { what, .. } => {
                 Self::Internal(format!("the read model cannot be {what}: the log of the console says why"))
             }
-            read_model::Error::Diverged { .. } | read_model::Error::Journal(_) => Self::Unavailable(error.to_string()),
+            read_model::Error::Journal(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

@@ -40,7 +40,10 @@ pub(super) async fn logout(State(console): State<Console>, headers: HeaderMap) -
         console.access().revoke(&token).await?;
     }
     let cleared = AppendHeaders([(header::SET_COOKIE, console.cookie().clear())]);
-    Ok((cleared, Json(CommandAnswer { handled: true, message: "signed out: this token is refused from now on".into() })))
+    Ok((
+        cleared,
+        Json(CommandAnswer { handled: true, message: "signed out: this token is refused from now on".into() }),
+    ))
 }
 
 pub(super) async fn me(Extension(viewer): Extension<Viewer>) -> Json<Me> {

@@ -3,7 +3,8 @@
 use cdflow_protocol::UnixMillis;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-const SHOWN: &[BorrowedFormatItem<'_>] = format_description!("[day padding:none] [month repr:short] [hour]:[minute]:[second] UTC");
+const SHOWN: &[BorrowedFormatItem<'_>] =
+    format_description!("[day padding:none] [month repr:short] [hour]:[minute]:[second] UTC");
 const MACHINE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
 /// A moment.

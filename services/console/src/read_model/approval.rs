@@ -41,8 +41,9 @@ pub(crate) fn apply(approval: &mut Option<Approval>, id: &str, event: &v1::Appro
                 time_ms: decided.time_ms,
             });
             if decision.approve {
-                for quorum in &mut approval.view.by {
-                    if decision.groups.contains(&quorum.group) {
+                let Approval { view, initiator, .. } = approval;
+                for quorum in &mut view.by {
+                    if decision.groups.contains(&quorum.group) && counts(quorum, &decision.person, initiator) {
                         quorum.have += 1;
                     }
                 }
@@ -61,9 +62,6 @@ pub(crate) fn apply(approval: &mut Option<Approval>, id: &str, event: &v1::Appro
 
 fn begin(id: &str, request: &v1::RequestApproval, time_ms: i64) -> Approval {
     let initiator = request.initiator.as_ref().filter(|actor| actor.kind == "person");
-    // In the order of names: maps of the contract have none.
-    let mut groups: Vec<_> = request.by.iter().collect();
-    groups.sort();
     let quorum = |(group, need): (&String, &u32)| Quorum {
         group: group.clone(),
         have: 0,
@@ -78,7 +76,7 @@ fn begin(id: &str, request: &v1::RequestApproval, time_ms: i64) -> Approval {
             stage: request.stage_id.clone(),
             step: request.step_id.clone(),
             message: request.message.clone(),
-            by: groups.into_iter().map(quorum).collect(),
+            by: request.by.iter().map(quorum).collect(),
             decisions: Vec::new(),
             eligible: Vec::new(),
             requested_ms: time_ms,
@@ -89,21 +87,25 @@ fn begin(id: &str, request: &v1::RequestApproval, time_ms: i64) -> Approval {
     }
 }
 
-/// Who has not decided, is in a group that still needs somebody, and did not start the run (unless nobody else could).
+/// Who started the run does not count for a group whose other members are enough.
+fn counts(quorum: &Quorum, person: &str, initiator: &str) -> bool {
+    let others = quorum.members.iter().filter(|member| *member != initiator).count();
+    person != initiator || others < quorum.need as usize
+}
+
+/// Who has not decided and counts for a group that still needs somebody.
 fn eligible(approval: &Approval) -> Vec<String> {
     let view = &approval.view;
     if view.outcome.is_some() {
         return Vec::new();
     }
-    let open = view.by.iter().filter(|quorum| quorum.have < quorum.need);
-    let people: BTreeSet<&String> = open.flat_map(|quorum| &quorum.members).collect();
     let decided = |person: &str| view.decisions.iter().any(|decision| decision.person == person);
-    let others = people.iter().any(|person| **person != approval.initiator);
-    people
-        .into_iter()
-        .filter(|person| !decided(person) && !(others && **person == approval.initiator))
-        .cloned()
-        .collect()
+    let open = view.by.iter().filter(|quorum| quorum.have < quorum.need);
+    let people: BTreeSet<&String> = open
+        .flat_map(|quorum| quorum.members.iter().filter(|person| counts(quorum, person, &approval.initiator)))
+        .filter(|person| !decided(person))
+        .collect();
+    people.into_iter().cloned().collect()
 }
 
 /// Puts the approvals of a run into its view, and says in what it waits for whom exactly.
@@ -117,8 +119,7 @@ pub(crate) fn join(run: &mut RunView, approvals: Vec<Approval>) {
         let in_steps = steps
             .filter(|step| step.id == view.step && step.status == StepStatus::Waiting)
             .filter_map(|step| step.waiting.as_mut());
-        let in_run =
-            run.waiting.iter_mut().filter(|waiting| waiting.stage == view.stage && waiting.step == view.step);
+        let in_run = run.waiting.iter_mut().filter(|waiting| waiting.stage == view.stage && waiting.step == view.step);
         for waiting in in_steps.chain(in_run) {
             waiting.what.clone_from(&what);
             waiting.released_by.clone_from(&released_by);
@@ -135,7 +136,8 @@ fn what(view: &ApprovalView) -> String {
 
 fn released_by(view: &ApprovalView, number: u64) -> String {
     if view.eligible.is_empty() {
-        return "nobody who could decide is left: cancel the run, or add members to the groups and start it again".into();
+        return "nobody who could decide is left: cancel the run, or add members to the groups and start it again"
+            .into();
     }
     format!("{}: `cdflow approve {number}`", titles::list(&view.eligible, "or"))
 }

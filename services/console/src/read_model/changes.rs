@@ -18,7 +18,6 @@ pub(crate) struct Touched {
 pub(crate) enum Topic<'a> {
     Run(&'a str),
     Answer(&'a str),
-    Anything,
 }
 
 /// Sends [`Touched`] to everybody who waits. Cheap to clone.
@@ -59,7 +58,6 @@ impl Subscription {
                     let hit = match topic {
                         Topic::Run(id) => touched.runs.contains(id),
                         Topic::Answer(id) => touched.answers.contains(id),
-                        Topic::Anything => true,
                     };
                     if hit {
                         return true;

@@ -2,7 +2,8 @@
 
 use std::{path::Path, sync::Once, time::Duration};
 
-use bytes::Bytes;
+use cdflow_journal::ArchivedCommit;
+use cdflow_protocol::{AggregateKind, Partition, subjects};
 use futures::{Stream, TryStreamExt as _};
 use sqlx::{
     AnyPool, Executor as _, Row as _, SqlSafeStr as _,
@@ -16,19 +17,6 @@ use super::Error;
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: AnyPool,
-}
-
-/// One commit as it was stored in JOURNAL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchivedCommit {
-    /// Subject of JOURNAL.
-    pub subject: String,
-    /// Stream sequence.
-    pub sequence: u64,
-    /// SHA-256 of `body`, hexadecimal.
-    pub hash: String,
-    /// The encoded `Commit`, byte for byte.
-    pub body: Bytes,
 }
 
 impl Database {
@@ -85,19 +73,39 @@ impl Database {
     }
 }
 
-/// Everything that was ever projected, in the order of the stream: what a damaged JOURNAL is restored from.
+/// Everything that was ever projected, in the order of the stream: what [`cdflow_journal::restore`] writes back into a
+/// damaged JOURNAL.
+///
+/// ```no_run
+/// # async fn example(bus: cdflow_bus::Bus, database: cdflow_console::Database) -> Result<(), cdflow_journal::Error> {
+/// use cdflow_console::archived_commits;
+///
+/// let restored = cdflow_journal::restore(&bus, || archived_commits(database.pool()), true).await?;
+/// println!("{} commits", restored.commits);
+/// # Ok(())
+/// # }
+/// ```
 pub fn archived_commits(pool: &AnyPool) -> impl Stream<Item = Result<ArchivedCommit, Error>> + Send + '_ {
-    sqlx::query("SELECT subject, sequence, hash, body FROM commits ORDER BY sequence")
+    sqlx::query("SELECT subject, sequence, body FROM commits ORDER BY sequence")
         .fetch(pool)
         .map_err(Error::read)
         .and_then(async |row| {
+            let (kind, partition) = partition(&row.try_get::<String, _>("subject").map_err(Error::read)?)?;
             Ok(ArchivedCommit {
-                subject: row.try_get("subject").map_err(Error::read)?,
+                kind,
+                partition,
                 sequence: from_sql(row.try_get("sequence").map_err(Error::read)?),
-                hash: row.try_get("hash").map_err(Error::read)?,
                 body: row.try_get::<Vec<u8>, _>("body").map_err(Error::read)?.into(),
             })
         })
+}
+
+/// Kind and partition of a stored subject.
+pub(crate) fn partition(subject: &str) -> Result<(AggregateKind, Partition), Error> {
+    subjects::parse_partition(subject).ok_or_else(|| Error::Database {
+        what: "read",
+        reason: format!("{subject:?} is no subject of JOURNAL that this release knows"),
+    })
 }
 
 /// SQL has no unsigned integers; nothing that is stored comes near the difference.

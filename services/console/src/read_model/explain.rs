@@ -24,7 +24,7 @@ fn summary(run: &RunView) -> String {
     };
     match run.status {
         RunStatus::Requested => format!("run {number} waits for an orchestrator to take it up"),
-        RunStatus::Running => format!("run {number} is at work in {}", stages(StageStatus::Running)),
+        RunStatus::Running => format!("run {number} is at work in {}", at_work(run)),
         RunStatus::Waiting => {
             let what: Vec<String> = run.waiting.iter().map(|waiting| waiting.what.clone()).collect();
             format!("run {number} waits in {} for {}", stages(StageStatus::Waiting), titles::list(&what, "and"))
@@ -32,7 +32,7 @@ fn summary(run: &RunView) -> String {
         RunStatus::Watching => format!("run {number} is live and watched in {}", stages(StageStatus::Watching)),
         RunStatus::RollingBack => format!("run {number} rolls back {}", stages(StageStatus::RollingBack)),
         RunStatus::Finished => {
-            let outcome = run.outcome.map_or("ended", Outcome::as_str);
+            let outcome = run.outcome.map_or("ended", Outcome::as_str).replace('-', " ");
             if run.reason.is_empty() {
                 format!("run {number} {outcome}")
             } else {
@@ -40,6 +40,16 @@ fn summary(run: &RunView) -> String {
             }
         }
     }
+}
+
+/// "prod (Verify at 5 % of the traffic)".
+fn at_work(run: &RunView) -> String {
+    let running = run.stages.iter().filter(|stage| stage.status == StageStatus::Running);
+    let stages = running.map(|stage| {
+        let step = stage.steps.iter().find(|step| step.status == StepStatus::Running);
+        step.map_or_else(|| stage.id.clone(), |step| format!("{} ({})", stage.id, step.title))
+    });
+    titles::list(&stages.collect::<Vec<_>>(), "and")
 }
 
 fn because(run: &RunView) -> Vec<String> {
@@ -69,7 +79,10 @@ fn because(run: &RunView) -> Vec<String> {
     for approval in &run.approvals {
         for decision in &approval.decisions {
             let verb = if decision.approve { "approved" } else { "rejected" };
-            reasons.push((decision.time_ms, with(format!("{} {verb} {}", decision.person, approval.stage), &decision.comment)));
+            reasons.push((
+                decision.time_ms,
+                with(format!("{} {verb} {}", decision.person, approval.stage), &decision.comment),
+            ));
         }
     }
     reasons.sort();

@@ -65,6 +65,8 @@ fn run(bytes: &[u8]) -> Option<Said> {
         run_event::Kind::StepStarted(e) => {
             said("step-started", &e.stage_id, &e.step_id, format!("attempt {} started", e.attempt))
         }
+        // Said again whenever somebody is asked again.
+        run_event::Kind::StepWaiting(e) if e.message.is_empty() => None,
         run_event::Kind::StepWaiting(e) => said("step-waiting", &e.stage_id, &e.step_id, e.message),
         run_event::Kind::StepFinished(e) => {
             let outcome = outcome(e.outcome);

@@ -11,10 +11,11 @@ use super::{
     approval::{self, Approval},
     board::Live,
     database::{from_sql, to_sql},
+    evidence::{self, Evidence},
     history,
     projection::{Answer, decoded},
 };
-use crate::api::{History, ListRuns, RunList, RunSummary, RunView, TriggerEntry, TriggerLog};
+use crate::api::{History, ListRuns, RunList, RunStatus, RunSummary, RunView, TriggerEntry, TriggerLog};
 
 const DEFAULT_LIMIT: u32 = 50;
 const LARGEST_LIMIT: u32 = 500;
@@ -54,18 +55,34 @@ impl Database {
     /// The run, with its approvals.
     pub(crate) async fn run(&self, project: &str, run: &RunRef) -> Result<Option<RunView>, Error> {
         let query = match run {
-            RunRef::Number(number) => {
-                sqlx::query("SELECT view FROM runs WHERE project = $1 AND number = $2").bind(project).bind(to_sql(*number))
+            RunRef::Number(number) => sqlx::query("SELECT view FROM runs WHERE project = $1 AND number = $2")
+                .bind(project)
+                .bind(to_sql(*number)),
+            RunRef::Id(id) => {
+                sqlx::query("SELECT view FROM runs WHERE project = $1 AND id = $2").bind(project).bind(id)
             }
-            RunRef::Id(id) => sqlx::query("SELECT view FROM runs WHERE project = $1 AND id = $2").bind(project).bind(id),
             RunRef::Latest => {
                 sqlx::query("SELECT view FROM runs WHERE project = $1 ORDER BY number DESC LIMIT 1").bind(project)
             }
         };
         let Some(row) = query.fetch_optional(self.pool()).await.map_err(Error::read)? else { return Ok(None) };
         let mut view: RunView = column(&row, "view")?;
-        approval::join(&mut view, self.approvals(&view.id).await?);
+        let approvals = self.approvals(&view.id).await?;
+        approval::join(&mut view, approvals);
+        if view.status != RunStatus::Finished {
+            let evidence = self.evidence(&view.id).await?;
+            evidence::join(&mut view, &evidence);
+        }
         Ok(Some(view))
+    }
+
+    async fn evidence(&self, run_id: &str) -> Result<Vec<Evidence>, Error> {
+        let rows = sqlx::query("SELECT view FROM evidence WHERE run_id = $1")
+            .bind(run_id)
+            .fetch_all(self.pool())
+            .await
+            .map_err(Error::read)?;
+        rows.iter().map(|row| column(row, "view")).collect()
     }
 
     async fn approvals(&self, run_id: &str) -> Result<Vec<Approval>, Error> {
@@ -106,8 +123,9 @@ impl Database {
         let mut views = Vec::with_capacity(rows.len());
         for row in &rows {
             let mut view: RunView = column(row, "view")?;
-            if view.waiting.iter().any(|waiting| !waiting.what.is_empty()) {
-                approval::join(&mut view, self.approvals(&view.id).await?);
+            if !view.waiting.is_empty() {
+                let approvals = self.approvals(&view.id).await?;
+                approval::join(&mut view, approvals);
             }
             views.push(view);
         }
@@ -171,11 +189,16 @@ impl Database {
             let body: Vec<u8> = row.try_get("body").map_err(Error::read)?;
             let Some((kind, _)) = cdflow_protocol::subjects::parse_partition(&subject) else { continue };
             let Ok(commit) = Commit::decode(body.as_slice()) else { continue };
-            let of_run = |entry: &&cdflow_protocol::v1::Entry| history::run_of(kind, &entry.aggregate_id) == Some(run_id);
+            let of_run =
+                |entry: &&cdflow_protocol::v1::Entry| history::run_of(kind, &entry.aggregate_id) == Some(run_id);
             for entry in commit.entries.iter().filter(of_run) {
                 events.extend(history::entries(kind, sequence, commit.time_ms, entry));
             }
         }
+        events.dedup_by(|next, last| {
+            next.event == "step-waiting"
+                && (&next.event, &next.step, &next.text) == (&last.event, &last.step, &last.text)
+        });
         Ok(History { events })
     }
 
@@ -199,7 +222,6 @@ fn column<T: serde::de::DeserializeOwned>(row: &AnyRow, name: &str) -> Result<T,
 fn limit(asked: Option<u32>) -> i64 {
     i64::from(asked.unwrap_or(DEFAULT_LIMIT).clamp(1, LARGEST_LIMIT))
 }
-
 
 #[cfg(test)]
 mod tests {

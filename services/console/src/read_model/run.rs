@@ -10,9 +10,7 @@ use super::{
     titles::{self, Direction},
     words,
 };
-use crate::api::{
-    Actor, Outcome, RunStatus, RunView, StageStatus, StageView, StepKind, StepStatus, StepView, Waiting,
-};
+use crate::api::{Actor, Outcome, RunStatus, RunView, StageStatus, StageView, StepKind, StepStatus, StepView, Waiting};
 
 /// What an event changes about what is live somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +77,9 @@ pub(crate) fn apply(view: &mut Option<RunView>, id: &str, event: &v1::RunEvent, 
 
 fn begin(id: &str, started: &v1::RunStarted, sequence: u64) -> RunView {
     let plan: Option<Plan> = serde_json::from_slice(&started.plan)
-        .inspect_err(|error| tracing::error!(run = id, %error, "the plan of a run cannot be read; it is shown without stages"))
+        .inspect_err(
+            |error| tracing::error!(run = id, %error, "the plan of a run cannot be read; it is shown without stages"),
+        )
         .ok();
     let version = plan.as_ref().and_then(|plan| plan.artifact.as_ref()).map(|artifact| artifact.version.clone());
     RunView {
@@ -95,11 +95,7 @@ fn begin(id: &str, started: &v1::RunStarted, sequence: u64) -> RunView {
         started_ms: started.time_ms,
         ended_ms: None,
         reason: String::new(),
-        stages: plan
-            .iter()
-            .flat_map(|plan| &plan.stages)
-            .map(|stage| stage_view(stage, version.as_deref()))
-            .collect(),
+        stages: plan.iter().flat_map(|plan| &plan.stages).map(|stage| stage_view(stage, version.as_deref())).collect(),
         waiting: Vec::new(),
         approvals: Vec::new(),
         trace_id: trace_id(&started.traceparent),
@@ -165,6 +161,7 @@ fn step_view(
         deadline_ms: None,
         retry_at_ms: None,
         waiting: None,
+        evidence: None,
         verdict: None,
         outputs: Default::default(),
     }
@@ -180,23 +177,7 @@ fn fold(view: &mut RunView, kind: &run_event::Kind) -> Option<LiveChange> {
             stage.started_ms = Some(started.time_ms);
         }
         run_event::Kind::StepStarted(started) => step_started(stage(view, &started.stage_id)?, started, number)?,
-        run_event::Kind::StepWaiting(waits) => {
-            let stage = stage(view, &waits.stage_id)?;
-            let (stage_id, rolling_back) = (stage.id.clone(), stage.status == StageStatus::RollingBack);
-            let step = step(stage, &waits.step_id)?;
-            step.status = StepStatus::Waiting;
-            step.waiting = Some(Waiting {
-                stage: stage_id,
-                step: step.id.clone(),
-                what: waits.message.clone(),
-                since_ms: waits.time_ms,
-                until_ms: step.deadline_ms,
-                released_by: released_by(step.kind, number),
-            });
-            if !rolling_back {
-                stage.status = StageStatus::Waiting;
-            }
-        }
+        run_event::Kind::StepWaiting(waits) => step_waiting(stage(view, &waits.stage_id)?, waits, number)?,
         run_event::Kind::StepFinished(finished) => {
             return step_finished(stage(view, &finished.stage_id)?, finished, service.as_deref());
         }
@@ -272,7 +253,7 @@ fn step_started(stage: &mut StageView, started: &v1::StepStarted, number: u64) -
         ..step.clone()
     };
     let what = match step.kind {
-        StepKind::Approve => Some(format!("approval: {}", lower_first(&step.title))),
+        StepKind::Approve => Some("a decision".into()),
         StepKind::Wait => Some("time to pass".into()),
         StepKind::Verify => Some("enough evidence to decide".into()),
         StepKind::Watch => Some("the watch to end; it is rolled back if it gets worse".into()),
@@ -288,7 +269,8 @@ fn step_started(stage: &mut StageView, started: &v1::StepStarted, number: u64) -
             step: step.id.clone(),
             what,
             since_ms: started.time_ms,
-            until_ms: step.deadline_ms.or(limit),
+            // The deadline of a step has some grace, so that the last word can arrive.
+            until_ms: limit.or(step.deadline_ms),
             released_by: released_by(step.kind, number),
         });
     }
@@ -303,11 +285,34 @@ fn step_started(stage: &mut StageView, started: &v1::StepStarted, number: u64) -
     Some(())
 }
 
-fn step_finished(
-    stage: &mut StageView,
-    finished: &v1::StepFinished,
-    service: Option<&str>,
-) -> Option<LiveChange> {
+/// What holds a step up, in the words of who noticed. It is said again whenever somebody is asked again.
+fn step_waiting(stage: &mut StageView, waits: &v1::StepWaiting, number: u64) -> Option<()> {
+    let message = waits.message.trim();
+    let (stage_id, rolling_back) = (stage.id.clone(), stage.status == StageStatus::RollingBack);
+    let step = step(stage, &waits.step_id)?;
+    if message.is_empty() {
+        return None;
+    }
+    let what = match step.kind {
+        StepKind::Lock => format!("the lock, {message}"),
+        kind if kind.has_log() => format!("its executor ({message})"),
+        _ => message.to_owned(),
+    };
+    let known = step.waiting.as_ref().filter(|waiting| waiting.what == what);
+    let since_ms = known.map_or(waits.time_ms, |waiting| waiting.since_ms);
+    let until_ms = step.waiting.as_ref().and_then(|waiting| waiting.until_ms).or(step.deadline_ms);
+    let released_by = released_by(step.kind, number);
+    step.waiting = Some(Waiting { stage: stage_id, step: step.id.clone(), what, since_ms, until_ms, released_by });
+    if step.kind == StepKind::Lock {
+        step.status = StepStatus::Waiting;
+        if !rolling_back {
+            stage.status = StageStatus::Waiting;
+        }
+    }
+    Some(())
+}
+
+fn step_finished(stage: &mut StageView, finished: &v1::StepFinished, service: Option<&str>) -> Option<LiveChange> {
     let back = stage.rollback.iter().any(|step| step.id == finished.step_id);
     let (stage_id, rolling_back) = (stage.id.clone(), stage.status == StageStatus::RollingBack);
     let step = step(stage, &finished.step_id)?;
@@ -432,13 +437,4 @@ pub(crate) fn commanded_reason(what: &str, command: &v1::RunCommand) -> String {
     let Actor { name, .. } = words::actor(command.actor.as_ref());
     let by = if name.is_empty() { what.to_owned() } else { format!("{what} by {name}") };
     if command.reason.trim().is_empty() { by } else { format!("{by}: {}", command.reason.trim()) }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match (chars.next(), chars.clone().next()) {
-        // A word in capitals stays one.
-        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
-        _ => text.to_owned(),
-    }
 }

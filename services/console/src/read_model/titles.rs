@@ -68,9 +68,8 @@ pub(crate) fn title(action: &Action, deploy: Option<&Deploy>, version: Option<&s
         Action::Promoted => format!("{new} is live"),
         Action::Run { script, .. } => script_title(script),
         Action::Wait { duration_ms } => format!("Wait {}", duration(*duration_ms)),
-        Action::Approve { by, message, .. } => {
-            if message.trim().is_empty() { format!("Ask {}", quorum(by)) } else { first_line(message) }
-        }
+        // The message may be a template; it is shown with the request, where it is filled in.
+        Action::Approve { by, .. } => format!("Ask {}", quorum(by)),
         Action::Verify { weight, .. } => format!("Verify at {weight} % of the traffic"),
         Action::Watch { duration_ms } => format!("Watch for {}", duration(*duration_ms)),
         Action::Nothing { .. } => "Do nothing".into(),
@@ -108,7 +107,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// "1 of release-managers and 2 of sre".
-pub(crate) fn quorum(by: &BTreeMap<String, u32>) -> String {
+fn quorum(by: &BTreeMap<String, u32>) -> String {
     list(&by.iter().map(|(group, need)| format!("{need} of {group}")).collect::<Vec<_>>(), "and")
 }
 

@@ -45,12 +45,12 @@ mod tests {
     fn archives_and_images_have_package_urls() {
         assert_eq!(
             of("storefront", "v1.2.0", "sha256:ab", "https://example.com/storefront-v1.2.0.tar.gz"),
-            "pkg:generic/storefront@v1.2.0?checksum=sha256:ab&download_url=https://example.com/storefront-v1.2.0.tar.gz"
+            "pkg:generic/storefront@v1.2.0?checksum=sha256:ab&download_url=https:%2F%2Fexample.com%2Fstorefront-v1.2.0.tar.gz"
         );
         assert_eq!(of("storefront", "v1.2.0", "", ""), "pkg:generic/storefront@v1.2.0");
         assert_eq!(
             of("storefront", "v1.2.0", "sha256:ab", "registry.example.com/shop/storefront@sha256:ab"),
-            "pkg:oci/storefront@sha256:ab?repository_url=registry.example.com/shop/storefront&tag=v1.2.0"
+            "pkg:oci/storefront@sha256:ab?repository_url=registry.example.com%2Fshop%2Fstorefront&tag=v1.2.0"
         );
     }
 }

@@ -7,7 +7,7 @@ use cdflow_protocol::{
     v1::{RunFinished, RunRequested, StageFinished},
 };
 use cloudevents::{AttributesReader as _, Event};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{
     FeedEvent,
@@ -17,6 +17,9 @@ use super::{
 
 /// A CDEvent without id and time, if what happened makes one.
 pub(super) type Made = Result<CDEvent, cdevents_sdk::Error>;
+
+/// What `customData` say.
+pub(super) type Details = Map<String, Value>;
 
 /// Knows where events come from and where links lead.
 #[derive(Debug, Clone)]
@@ -28,6 +31,28 @@ pub(super) struct Teller {
 impl Teller {
     pub(super) fn new(installation: &str, console: &str) -> Self {
         Self { installation: token(installation), console: console.trim_end_matches('/').to_owned() }
+    }
+
+    pub(super) fn about_request(&self, project: &str, run: &RunRequested) -> Details {
+        Details::from_iter([
+            ("project".to_owned(), json!(project)),
+            ("run".to_owned(), json!({ "id": run.run_id, "number": run.number, "link": self.link(&run.run_id) })),
+            ("pipeline".to_owned(), json!(run.pipeline)),
+            ("version".to_owned(), json!(run.version)),
+            ("cause".to_owned(), json!(run.cause)),
+        ])
+    }
+
+    pub(super) fn about_run(&self, run_id: &str, run: &LiveRun) -> Details {
+        let mut about = Details::from_iter([
+            ("project".to_owned(), json!(run.project)),
+            ("run".to_owned(), json!({ "id": run_id, "number": run.number, "link": self.link(run_id) })),
+            ("pipeline".to_owned(), json!(run.pipeline)),
+        ]);
+        if let Some(artifact) = &run.artifact {
+            about.insert("version".into(), json!(artifact.version));
+        }
+        about
     }
 
     pub(super) fn queued(&self, project: &str, run: &RunRequested) -> Made {
@@ -140,9 +165,9 @@ impl Teller {
         id: &str,
         time_ms: UnixMillis,
         traceparent: &str,
-        custom: &Value,
+        about: Details,
     ) -> Option<FeedEvent> {
-        match self.envelope(made, id, time_ms, traceparent, custom) {
+        match self.envelope(made, id, time_ms, traceparent, about) {
             Ok(event) => Some(FeedEvent {
                 project: project.to_owned(),
                 kind: event.ty().to_owned(),
@@ -163,13 +188,13 @@ impl Teller {
         id: &str,
         time_ms: UnixMillis,
         traceparent: &str,
-        custom: &Value,
+        about: Details,
     ) -> Result<Event, Box<dyn std::error::Error>> {
         let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_ms) * 1_000_000)?;
         let event = made?
             .with_id(id.try_into()?)
             .with_timestamp(time)
-            .with_custom_data(custom.clone())
+            .with_custom_data(Value::Object(about))
             .with_custom_data_content_type("application/json".into());
         let mut event = Event::try_from(event)?;
         if !traceparent.is_empty() {
@@ -182,7 +207,7 @@ impl Teller {
         format!("/cdflow/{}/{}", self.installation, token(project)).try_into()
     }
 
-    pub(super) fn link(&self, run_id: &str) -> String {
+    fn link(&self, run_id: &str) -> String {
         format!("{}/runs/{}", self.console, token(run_id))
     }
 }

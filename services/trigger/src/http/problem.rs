@@ -69,7 +69,7 @@ impl From<cdflow_access::Error> for Problem {
         use cdflow_access::{Denial, Error};
         match &error {
             Error::Denied(denial @ Denial::WrongKind { .. }) => {
-                let detail = format!("{denial}: events take a CI token, which `cdflow token ci NAME` gives");
+                let detail = format!("{denial}: events take a CI token");
                 Self::new(StatusCode::FORBIDDEN, "CDF-6001", "not allowed", detail)
             }
             Error::Denied(denial) => {

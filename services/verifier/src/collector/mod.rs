@@ -9,9 +9,11 @@ mod exposition;
 mod outbox;
 mod scrape;
 mod selector;
+mod task;
 
 pub use collect::{CollectError, Collection};
 pub use exposition::{ExpositionError, Sample, samples};
 pub use outbox::{Outbox, Postman, outbox};
 pub use scrape::{MAX_BODY, PageTotals, Scrape, ScrapeError};
 pub use selector::{Selector, SelectorError};
+pub use task::Collector;

@@ -91,7 +91,7 @@ impl Explanation<'_> {
                 )
             }
             Reason::WithinLimit => format!(
-                "{new} passes {when}: nothing to compare with: {} requests failed{} in {}, limit {limit}",
+                "{new} passes {when} with nothing to compare it with: {} requests failed{} in {}, limit {limit}",
                 failed(canary),
                 in_brackets(canary),
                 self.elapsed()
@@ -99,7 +99,7 @@ impl Explanation<'_> {
             Reason::WatchedToTheEnd => match self.test.filter(|test| test.informative() > 0) {
                 Some(_) => format!("{new} passes {when}: {}; {}", self.comparison(), self.odds()),
                 None => format!(
-                    "{new} passes {when}: nothing to compare with: {} requests failed{} in {}, limit {limit}",
+                    "{new} passes {when} with nothing to compare it with: {} requests failed{} in {}, limit {limit}",
                     failed(canary),
                     in_brackets(canary),
                     self.elapsed()

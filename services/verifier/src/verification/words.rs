@@ -62,14 +62,14 @@ pub(crate) fn duration(milliseconds: i64) -> String {
     }
 }
 
-/// "41 of 1,204 requests to it failed (3.4 %)", without the noun: "41 of 1,204".
+/// "41 of 1,204".
 pub(crate) fn failed(counts: Counts) -> String {
     format!("{} of {}", number(counts.events()), number(counts.exposure()))
 }
 
-/// " (3.4 %)", or nothing without requests.
+/// " (3.4 %)", or nothing without failures.
 pub(crate) fn in_brackets(counts: Counts) -> String {
-    counts.rate().map(|rate| format!(" ({})", percent(rate))).unwrap_or_default()
+    counts.rate().filter(|rate| *rate > 0.0).map(|rate| format!(" ({})", percent(rate))).unwrap_or_default()
 }
 
 /// "3.9 to 11.2", "3.9 or more", "at most 2.1", "anything".

@@ -90,7 +90,7 @@ prop_compose! {
             }),
             5 => Kind::StagePromoted(StagePromoted { stage_id, time_ms }),
             6 => Kind::StageRollingBack(StageRollingBack { stage_id, reason, time_ms }),
-            7 => Kind::StageFinished(StageFinished { stage_id, outcome, reason, time_ms }),
+            7 => Kind::StageFinished(StageFinished { stage_id, outcome, reason, time_ms, started_ms: other_ms }),
             _ => Kind::RunCommanded(RunCommanded { command: Some(command), time_ms }),
         }) }
     }

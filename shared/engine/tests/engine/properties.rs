@@ -135,7 +135,7 @@ fn random_world(seed: u64, stages: usize, trouble: usize) -> (Plan, World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     /// Every run ends; nothing happens after that; what was changed is promoted, put back, or a person is told; no
     /// stage runs before its needs; no step twice in one attempt; no verb without the lock; no lock is left over; and

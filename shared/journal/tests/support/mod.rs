@@ -206,8 +206,12 @@ macro_rules! account {
 account!(Ledger, AggregateKind::Run);
 account!(Peer, AggregateKind::Lock);
 
-/// A connection to a fresh installation.
+/// A connection to a fresh installation. `RUST_LOG` shows what the journal says meanwhile.
 pub async fn installed(server: &NatsServer, partitions: u32) -> Bus {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     let options = Options::new(server.url(), "test");
     let new = NewInstallation { partitions: PartitionCount::new(partitions).unwrap(), ..Default::default() };
     install(&options, &new).await.unwrap();
@@ -381,6 +385,7 @@ impl FakeWorker {
                         durable_name: Some("executor-default".into()),
                         filter_subject: subjects::tasks_of("executor", "default"),
                         ack_policy: AckPolicy::Explicit,
+                        ack_wait: Duration::from_secs(2),
                         ..pull::Config::default()
                     };
                     let Ok(stream) = bus.context().get_stream_no_info(streams::TASKS).await else { continue };

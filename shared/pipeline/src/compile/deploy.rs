@@ -99,8 +99,15 @@ impl DeployStage<'_> {
 
     fn rolling(&self, batch: Option<u32>) -> Vec<Step> {
         let batch = batch.unwrap_or(BATCH).clamp(1, 100);
-        (1..=100_u32.div_ceil(batch))
-            .map(|number| (number * batch).min(100))
+        let copies = self.target.copies();
+        let shares: Vec<u32> = (1..=100_u32.div_ceil(batch)).map(|number| (number * batch).min(100)).collect();
+        // On few copies several shares come to the same number of them: only the largest of these is a batch.
+        let staged = |share: u32| (u64::from(share) * u64::from(copies)).div_ceil(100);
+        shares
+            .iter()
+            .enumerate()
+            .filter(|&(at, &share)| shares.get(at + 1).is_none_or(|&next| staged(next) > staged(share)))
+            .map(|(_, &share)| share)
             .flat_map(|done| {
                 [verb(format!("stage-{done}"), Verb::Stage, done), verb(format!("shift-{done}"), Verb::Shift, done)]
             })

@@ -71,18 +71,27 @@ impl Target<'_> {
         self.infrastructure.pool.as_ref().map_or("default", |pool| pool.as_str())
     }
 
+    /// Copies of the service on all hosts together.
+    pub(crate) fn copies(&self) -> u32 {
+        let hosts = u32::try_from(self.infrastructure.hosts.len()).unwrap_or(u32::MAX);
+        hosts.saturating_mul(self.instances_per_host()).max(1)
+    }
+
+    fn instances_per_host(&self) -> u32 {
+        self.service.vm.instances.as_ref().map_or(1, |count| count.get())
+    }
+
     fn platform(&self) -> Platform {
         const READY_WITHIN_MS: i64 = 30_000;
         const DRAIN_MS: i64 = 5_000;
         let vm = &self.service.vm;
-        let release = vm.release.as_ref().unwrap_or(&self.service.name);
         Platform::Vm {
             transport: match self.infrastructure.transport.as_ref().map(|at| at.value) {
                 None | Some(model::TransportKind::Local) => Transport::Local,
             },
             hosts: self.infrastructure.hosts.iter().map(|host| host.as_str().to_owned()).collect(),
-            instances_per_host: vm.instances.as_ref().map_or(1, |count| count.get()),
-            root: format!("{}/{}", self.infrastructure.root.as_str().trim_end_matches('/'), release.as_str()),
+            instances_per_host: self.instances_per_host(),
+            root: self.infrastructure.root.as_str().to_owned(),
             ports: (self.infrastructure.ports.first, self.infrastructure.ports.last),
             start: vm.start.as_str().to_owned(),
             ready_path: vm.ready.as_ref().map_or("/", |ready| ready.http.as_str()).to_owned(),

@@ -1,15 +1,15 @@
 //! Compiles and evaluates one expression.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{EntryExpr, Expr};
-use cel::objects::Key;
-use cel::{Context, Env, ExecutionError, IdedExpr};
+use cel::common::ast::Expr;
+use cel::{Context, Env, ExecutionError};
 use serde_json::Value;
 
 use super::scan::Outside;
+use super::tree::{path_of, walk};
+use super::values::{from_json, to_json};
 use super::{ExpressionError, ExpressionErrorKind, Member, NAMESPACES, STATUS_FUNCTIONS, Status};
 use crate::nearest;
 
@@ -340,19 +340,6 @@ impl Program {
     }
 }
 
-/// The names of `a.b.c`.
-fn path_of(node: &IdedExpr) -> Option<Vec<&str>> {
-    match &node.expr {
-        Expr::Ident(name) => Some(vec![name]),
-        Expr::Select(select) => {
-            let mut path = path_of(&select.operand)?;
-            path.push(&select.field);
-            Some(path)
-        }
-        _ => None,
-    }
-}
-
 fn names_of(value: &Value) -> String {
     const SHOWN: usize = 12;
     let names: Vec<&str> = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
@@ -422,85 +409,4 @@ fn syntax_error(source: &str, start: usize, errors: &cel::ParseErrors) -> Expres
     let message = first.msg.trim_start_matches("Syntax error: ").split(" expecting {").next().unwrap_or_default();
     ExpressionError::new(ExpressionErrorKind::Syntax, line_start + in_line, format!("not a CEL expression: {message}"))
         .help("text needs quotes, and `==`, `&&`, `||`, `!` compare and combine")
-}
-
-/// Visits every node with the names that macros have bound around it.
-fn walk<'a>(node: &'a IdedExpr, bound: &mut Vec<&'a str>, visit: &mut impl FnMut(&'a IdedExpr, &[&'a str])) {
-    visit(node, bound);
-    match &node.expr {
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
-        Expr::Call(call) => {
-            call.target.iter().for_each(|target| walk(target, bound, visit));
-            call.args.iter().for_each(|argument| walk(argument, bound, visit));
-        }
-        Expr::List(list) => list.elements.iter().for_each(|element| walk(element, bound, visit)),
-        Expr::Select(select) => walk(&select.operand, bound, visit),
-        Expr::Map(map) => map.entries.iter().for_each(|entry| walk_entry(&entry.expr, bound, visit)),
-        Expr::Struct(object) => object.entries.iter().for_each(|entry| walk_entry(&entry.expr, bound, visit)),
-        Expr::Comprehension(loops) => {
-            walk(&loops.iter_range, bound, visit);
-            walk(&loops.accu_init, bound, visit);
-            let outer = bound.len();
-            bound.push(&loops.iter_var);
-            bound.extend(loops.iter_var2.as_deref());
-            bound.push(&loops.accu_var);
-            walk(&loops.loop_cond, bound, visit);
-            walk(&loops.loop_step, bound, visit);
-            walk(&loops.result, bound, visit);
-            bound.truncate(outer);
-        }
-    }
-}
-
-fn walk_entry<'a>(entry: &'a EntryExpr, bound: &mut Vec<&'a str>, visit: &mut impl FnMut(&'a IdedExpr, &[&'a str])) {
-    match entry {
-        EntryExpr::StructField(field) => walk(&field.value, bound, visit),
-        EntryExpr::MapEntry(pair) => {
-            walk(&pair.key, bound, visit);
-            walk(&pair.value, bound, visit);
-        }
-    }
-}
-
-fn from_json(value: &Value) -> cel::Value {
-    match value {
-        Value::Null => cel::Value::Null,
-        Value::Bool(b) => cel::Value::Bool(*b),
-        // Signed wherever possible: CEL does not add a signed and an unsigned number.
-        Value::Number(n) => match (n.as_i64(), n.as_u64()) {
-            (Some(signed), _) => cel::Value::Int(signed),
-            (None, Some(unsigned)) => cel::Value::UInt(unsigned),
-            (None, None) => cel::Value::Float(n.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => cel::Value::String(Arc::new(text.clone())),
-        Value::Array(items) => cel::Value::List(Arc::new(items.iter().map(from_json).collect())),
-        Value::Object(members) => {
-            let map: std::collections::HashMap<Key, cel::Value> =
-                members.iter().map(|(name, v)| (Key::from(name.as_str()), from_json(v))).collect();
-            cel::Value::Map(map.into())
-        }
-    }
-}
-
-/// With the members of maps in the order of their names: the same text every time.
-fn to_json(value: &cel::Value) -> Option<Value> {
-    Some(match value {
-        cel::Value::Null => Value::Null,
-        cel::Value::Bool(b) => Value::Bool(*b),
-        cel::Value::Int(n) => Value::from(*n),
-        cel::Value::UInt(n) => Value::from(*n),
-        cel::Value::Float(n) => serde_json::Number::from_f64(*n).map(Value::Number)?,
-        cel::Value::String(text) => Value::String(text.to_string()),
-        cel::Value::List(items) => Value::Array(items.iter().map(to_json).collect::<Option<_>>()?),
-        cel::Value::Map(map) => {
-            let sorted: BTreeMap<String, &cel::Value> = map.map.iter().map(|(k, v)| (k.to_string(), v)).collect();
-            Value::Object(sorted.into_iter().map(|(k, v)| Some((k, to_json(v)?))).collect::<Option<_>>()?)
-        }
-        cel::Value::Timestamp(time) => Value::String(time.to_rfc3339()),
-        cel::Value::Duration(duration) => {
-            let length = duration.to_std().ok()?;
-            Value::String(humantime::format_duration(length).to_string())
-        }
-        _ => return None,
-    })
 }

@@ -2,7 +2,7 @@
 
 use schemars::json_schema;
 
-use super::scalar::{ArchiveLocation, Text};
+use super::{ArchiveLocation, Text};
 use crate::decode::{Decode, Reader, fields};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::source::At;

@@ -57,7 +57,7 @@ choice! {
         /// Where things are tried out.
         Development = "development",
         /// Where things are tested.
-        Testing = "testing",
+        Test = "test",
         /// Like production.
         Staging = "staging",
         /// What users see.

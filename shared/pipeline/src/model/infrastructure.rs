@@ -1,6 +1,6 @@
 //! Infrastructure: the target.
 
-use super::{AdminSocket, HttpUrl, Name, Path, PlatformKind, Ports, Text, TransportKind, Variables};
+use super::{AdminSocket, Directory, HostName, HttpUrl, Name, PlatformKind, Ports, Text, TransportKind, Variables};
 use crate::decode::fields;
 use crate::source::At;
 
@@ -15,9 +15,9 @@ fields! {
         /// How its hosts are reached. `local` unless said.
         pub transport: Option<At<TransportKind>>,
         /// Names of its hosts; with the transport `local` each is a directory below `root`.
-        pub hosts: Vec<At<Name>>,
-        /// Directory of releases and state.
-        pub root: At<Path>,
+        pub hosts: Vec<At<HostName>>,
+        /// Directory of releases and state. A relative one is below where the executor was started.
+        pub root: At<Directory>,
         /// Ports that instances may listen on.
         pub ports: At<Ports>,
         /// What splits the traffic. Needed for `blue-green` and `canary`.

@@ -53,10 +53,9 @@ fields! {
         pub drain: Option<At<Duration>>,
         /// Copies on each host. 1 unless said.
         pub instances: Option<At<Count>>,
-        /// Directory of its releases below the infrastructure's `root`. The service's name unless said.
-        pub release: Option<At<Name>>,
     }
     later {
+        "release": "releases are kept under the service's name, below `root` of the infrastructure: remove it",
         "stop": "instances are stopped with SIGTERM, after `drain`",
         "user": "instances run as the user of the executor",
     }

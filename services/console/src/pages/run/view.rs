@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::super::{clock::Moment, icon};
 use crate::{
     api::{
-        ApprovalView, Basis, Outcome, RunStatus, RunView, StageStatus, StageView, StepKind, StepStatus, StepView,
-        VerdictView, Waiting,
+        ApprovalView, Basis, Counted, EvidenceView, Outcome, RunStatus, RunView, StageStatus, StageView, StepKind,
+        StepStatus, StepView, VerdictView, Waiting,
     },
     read_model::{duration, explain},
 };
@@ -48,6 +48,7 @@ pub(super) struct Ask {
     pub(super) open: bool,
     pub(super) icon: &'static str,
     pub(super) words: String,
+    pub(super) reason: String,
     pub(super) quorum: Vec<(String, u32, u32)>,
     pub(super) decisions: Vec<Said>,
     pub(super) expires: Option<Moment>,
@@ -78,6 +79,8 @@ pub(super) struct StagePart {
     pub(super) url: String,
     pub(super) preview_url: String,
     pub(super) steps: Vec<StepPart>,
+    /// Steps that will not be reached any more.
+    pub(super) unreached: Vec<StepPart>,
     pub(super) rollback: Vec<StepPart>,
 }
 
@@ -99,6 +102,7 @@ pub(super) struct StepPart {
     pub(super) since: Option<Moment>,
     pub(super) took: Option<String>,
     pub(super) waiting: Option<String>,
+    pub(super) evidence: Vec<(String, String)>,
     pub(super) verdict: Option<VerdictPart>,
     pub(super) outputs: Vec<(String, String)>,
     /// Query of the log, if there can be one.
@@ -172,6 +176,7 @@ fn ask(approval: &ApprovalView, viewer: &str) -> Ask {
             Some(Outcome::Succeeded) => "Approved".into(),
             Some(outcome) => capitalised(&icon::words(outcome.as_str())),
         },
+        reason: approval.reason.clone(),
         quorum: approval.by.iter().map(|quorum| (quorum.group.clone(), quorum.have, quorum.need)).collect(),
         decisions: approval
             .decisions
@@ -213,6 +218,12 @@ fn stage_part(run: &RunView, stage: &StageView) -> StagePart {
     let well = matches!(stage.outcome, Some(Outcome::Succeeded | Outcome::Skipped));
     let is_approval = stage.steps.iter().all(|step| step.kind == StepKind::Approve) && !stage.steps.is_empty();
     let begun = |steps: &[StepView]| steps.iter().any(|step| step.status != StepStatus::Pending);
+    let over = stage.ended_ms.is_some() || stage.status == StageStatus::RollingBack;
+    let steps = stage
+        .steps
+        .iter()
+        .map(|step| (over && step.status == StepStatus::Pending, step_part(stage, run.version.as_deref(), step)));
+    let (unreached, steps): (Vec<_>, Vec<_>) = steps.partition(|(unreached, _)| *unreached);
     StagePart {
         id: stage.id.clone(),
         kind: match (&stage.strategy, is_approval) {
@@ -235,9 +246,10 @@ fn stage_part(run: &RunView, stage: &StageView) -> StagePart {
         }),
         url: web_address(stage.url.as_deref()),
         preview_url: web_address(stage.preview_url.as_deref()),
-        steps: stage.steps.iter().map(|step| step_part(stage, step)).collect(),
+        steps: steps.into_iter().map(|(_, step)| step).collect(),
+        unreached: unreached.into_iter().map(|(_, step)| step).collect(),
         rollback: if begun(&stage.rollback) || stage.status == StageStatus::RollingBack {
-            stage.rollback.iter().map(|step| step_part(stage, step)).collect()
+            stage.rollback.iter().map(|step| step_part(stage, run.version.as_deref(), step)).collect()
         } else {
             Vec::new()
         },
@@ -250,7 +262,7 @@ fn web_address(url: Option<&str>) -> String {
     if url.starts_with("http://") || url.starts_with("https://") { url.to_owned() } else { String::new() }
 }
 
-fn step_part(stage: &StageView, step: &StepView) -> StepPart {
+fn step_part(stage: &StageView, version: Option<&str>, step: &StepView) -> StepPart {
     let going_on = step.started_ms.is_some() && step.ended_ms.is_none();
     let failed = step.outcome.is_some_and(|outcome| outcome != Outcome::Succeeded);
     StepPart {
@@ -265,11 +277,43 @@ fn step_part(stage: &StageView, step: &StepView) -> StepPart {
         since: step.started_ms.filter(|_| going_on).map(Moment),
         took: step.started_ms.zip(step.ended_ms).map(|(started, ended)| duration(ended - started)),
         waiting: step.waiting.as_ref().map(|waiting| waiting.what.clone()),
+        evidence: step.evidence.as_ref().map(|counted| evidence(stage, version, counted)).unwrap_or_default(),
         verdict: step.verdict.as_ref().map(verdict),
         outputs: step.outputs.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         log: (step.kind.has_log() && step.started_ms.is_some())
             .then(|| format!("stage={}&step={}", query_part(&stage.id), query_part(&step.id))),
     }
+}
+
+fn evidence(stage: &StageView, version: Option<&str>, evidence: &EvidenceView) -> Vec<(String, String)> {
+    let arm = |release: Option<&str>, otherwise: &str, counted: &Counted| {
+        (format!("errors, {}", release.unwrap_or(otherwise)), share(counted))
+    };
+    let new = arm(version, "new release", &evidence.canary);
+    let old = evidence.control.as_ref().map(|control| arm(stage.previous.as_deref(), "before", control));
+    std::iter::once(new).chain(old).collect()
+}
+
+/// "41 of 1,204 (3.4 %)".
+fn share(counted: &Counted) -> String {
+    let of = format!("{} of {}", grouped(counted.errors), grouped(counted.requests));
+    if counted.requests == 0 {
+        return of;
+    }
+    let permille = u128::from(counted.errors) * 1_000 / u128::from(counted.requests);
+    format!("{of} ({}.{} %)", permille / 10, permille % 10)
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn verdict(verdict: &VerdictView) -> VerdictPart {
@@ -315,6 +359,13 @@ mod tests {
     fn a_target_cannot_smuggle_a_script_into_a_link() {
         assert_eq!(web_address(Some("javascript:alert(1)")), "");
         assert_eq!(web_address(Some("http://127.0.0.1:18080")), "http://127.0.0.1:18080");
+    }
+
+    #[test]
+    fn counts_are_shown_with_their_share() {
+        assert_eq!(share(&Counted { requests: 1_204, errors: 41 }), "41 of 1,204 (3.4 %)");
+        assert_eq!(share(&Counted { requests: 0, errors: 0 }), "0 of 0");
+        assert_eq!(grouped(1_234_567), "1,234,567");
     }
 
     #[test]
