@@ -71,7 +71,7 @@ impl Report {
         let ratio = row(256).map(|row| Limit {
             what: "whole path by bare path, 256 in flight, always",
             wanted: format!(">= {:.0} %", RATIO * 1e2),
-            found: format!("{:.0} %", row.ratio * 1e2),
+            found: format!("{:.1} %", row.ratio * 1e2),
             held: row.ratio >= RATIO,
         });
         let step = row(1).map(|row| Limit {
