@@ -36,7 +36,7 @@ pub(crate) enum RunCommand {
     Watch(WatchOptions),
     /// Stop a run now; what it changed is rolled back.
     Cancel(CancelOptions),
-    /// Roll back a stage of a run that is watched or has ended.
+    /// Roll back a stage of a run that goes on; after its end, `cdflow deploy` the version before.
     Rollback(RollbackOptions),
 }
 

@@ -18,7 +18,7 @@ pub(crate) use runs::{explanation, history, journal, runs, trigger_log};
 pub(crate) use timeline::Timeline;
 pub(crate) use tree::tree;
 use words::clock;
-pub(crate) use words::now;
+pub(crate) use words::counted;
 
 /// One line on standard output; a reader that has gone away (`| head`) is no error.
 pub(crate) fn line(text: impl AsRef<str>) {

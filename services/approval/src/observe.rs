@@ -3,7 +3,7 @@
 use cdflow_journal::{Observer, StoredEntry};
 use cdflow_protocol::v1::approval_event::Kind;
 
-use crate::{Approval, approval::word};
+use crate::Approval;
 
 /// Logs requests, decisions and ends. Comments stay in the journal: they may hold anything.
 pub(crate) struct Log;
@@ -21,7 +21,7 @@ impl Observer<Approval> for Log {
                     tracing::info!(approval, run, person, channel, approve, "decided");
                 }
                 Some(Kind::Ended(ended)) => {
-                    tracing::info!(approval, run, outcome = word(ended.outcome()), "approval ended");
+                    tracing::info!(approval, run, outcome = ended.outcome().word(), "approval ended");
                 }
                 None => {}
             }

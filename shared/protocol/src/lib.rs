@@ -7,7 +7,9 @@ pub mod ids;
 pub mod streams;
 pub mod subjects;
 
+mod clock;
 mod fence;
+mod words;
 
 /// Generated from `proto/cdflow/v1`.
 #[allow(missing_docs, clippy::all)]
@@ -15,6 +17,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cdflow.v1.rs"));
 }
 
+pub use clock::wall_clock;
 pub use ids::{AggregateKind, Partition, PartitionCount};
 
 /// Milliseconds since the Unix epoch; the only form in which time goes over the bus and into a decision.
