@@ -56,8 +56,9 @@ async fn a_ci_event_becomes_a_verified_production_release_and_a_bad_one_is_taken
     assert_eq!(run.status, RunStatus::Watching, "{}", run.reason);
     assert!(verdicts(stage(&run, "prod")).iter().all(|verdict| verdict.basis == Basis::Guards));
 
-    // The same event again starts nothing, and says why.
+    // The same event again is the same event; the same artifact from another build starts nothing, and says why.
     assert_eq!(suite.publish(&shop, "v1.0.0").await.unwrap(), 202);
+    assert_eq!(suite.publish_as(&shop, "v1.0.0", "2").await.unwrap(), 202);
 
     // A good release: canary against control.
     assert_eq!(suite.publish(&shop, "v1.1.0").await.unwrap(), 202);
@@ -90,7 +91,7 @@ async fn a_ci_event_becomes_a_verified_production_release_and_a_bad_one_is_taken
     let board = suite.done(&["board"]).unwrap();
     assert!(board.contains("storefront") && board.contains("v1.1.0"), "{board}");
     let log = suite.done(&["trigger", "log"]).unwrap();
-    assert!(log.contains("already"), "the repeated event says why it started nothing:\n{log}");
+    assert!(log.contains("already, in run 1"), "the repeated artifact says why it started nothing:\n{log}");
     assert!(suite.done(&["logs", "3", "--stage", "qa"]).unwrap().contains("v1.2.0"));
     assert!(suite.done(&["explain", "3"]).unwrap().contains("v1.2.0"));
     suite.done(&["journal", "verify"]).unwrap();

@@ -65,7 +65,8 @@ pub(crate) fn validate(options: &ValidateOptions, json: bool) -> Result<()> {
     if json {
         return show::json(&serde_json::json!({ "valid": true, "documents": documents }));
     }
-    show::line(format!("{} {documents} documents in {} files are valid", style("✓").green(), files.len()));
+    let (documents, files) = (show::counted(documents, "document"), show::counted(files.len(), "file"));
+    show::line(format!("{} no errors in {documents} of {files}", style("✓").green()));
     Ok(())
 }
 
@@ -83,10 +84,11 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     if json {
         return show::json(&answer);
     }
+    let documents = show::counted(documents, "document");
     let what = match (options.dry_run, answer.changed) {
-        (true, _) => format!("{documents} documents would be accepted"),
-        (false, true) => format!("applied {documents} documents as revision {}", answer.revision),
-        (false, false) => format!("{documents} documents are unchanged since revision {}", answer.revision),
+        (true, _) => format!("{documents} would be accepted"),
+        (false, true) => format!("applied {documents} as revision {}", answer.revision),
+        (false, false) => format!("nothing has changed since revision {} ({documents})", answer.revision),
     };
     show::line(format!("{} {what}", style("✓").green()));
     Ok(())
@@ -103,8 +105,7 @@ fn check(files: &[SourceFile], json: bool) -> Result<usize> {
             } else {
                 show::aside(diagnostics.render(console::colors_enabled_stderr()));
             }
-            let count = records.len();
-            Err(Failure::Invalid(format!("{count} {} found", if count == 1 { "error" } else { "errors" })).into())
+            Err(Failure::Invalid(format!("{} found", show::counted(records.len(), "error"))).into())
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct InstallOptions {
     /// Copies of each stream: 1, 3 or 5.
     #[arg(long, default_value_t = 1)]
     replicas: usize,
-    /// Most gigabytes that the journal may take: keep it below the free disk.
+    /// Most gigabytes that all streams may take together: keep it below the free disk.
     #[arg(long, default_value_t = 8)]
     max_gigabytes: u16,
     #[command(flatten)]
@@ -34,9 +34,9 @@ pub(crate) async fn install(options: &InstallOptions) -> Result<()> {
     };
     let found = create(&options.installation.bus("install")?, &new).await?;
     show::line(format!(
-        "installation `{}` with {} partitions, incarnation {}",
+        "installation `{}` with {}, incarnation {}",
         found.id,
-        found.partitions.get(),
+        show::counted(found.partitions.get(), "partition"),
         found.incarnation
     ));
     Ok(())

@@ -143,7 +143,7 @@ fn find_binary() -> Result<PathBuf> {
     match std::env::split_paths(&on_path).map(|directory| directory.join("nats-server")).find(|path| path.exists()) {
         Some(path) => Ok(path),
         None => bail!(
-            "CDF-5001: there is no nats-server: looked at $CDFLOW_NATS_SERVER, .tools/bin and $PATH. \
+            "CDF-7001: there is no nats-server: looked at $CDFLOW_NATS_SERVER, .tools/bin and $PATH. \
              `make tools` installs it; 2.12 or later is needed"
         ),
     }
@@ -168,5 +168,5 @@ async fn stop_leftover(directory: &Path) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    bail!("CDF-5002: process {} (an earlier nats-server) does not stop: end it and try again", pid.as_raw_nonzero())
+    bail!("CDF-7002: process {} (an earlier nats-server) does not stop: end it and try again", pid.as_raw_nonzero())
 }

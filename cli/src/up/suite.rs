@@ -5,6 +5,7 @@ use std::{ffi::OsString, fs, future::Future, path::Path};
 use anyhow::{Context as _, Result, bail};
 use cdflow_access::{Access, KvTokens, TokenKind};
 use cdflow_bus::{Bus, NewInstallation, Options as BusOptions, install};
+use cdflow_protocol::wall_clock;
 use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,8 @@ pub(super) async fn run(options: &UpOptions) -> Result<()> {
 
 async fn with_nats(options: &UpOptions, nats: &mut PrivateNats, stop: CancellationToken) -> Result<()> {
     let bus = nats.options().clone();
-    install(&bus, &NewInstallation::default()).await.context("create the streams")?;
+    let new = NewInstallation { max_bytes: room(&options.state)?, ..NewInstallation::default() };
+    install(&bus, &new).await.context("create the streams")?;
     remember(options, &bus).await?;
 
     let mut services = JoinSet::new();
@@ -50,6 +52,13 @@ async fn with_nats(options: &UpOptions, nats: &mut PrivateNats, stop: Cancellati
     }
 }
 
+/// What the streams may take: a quarter of the free disk, 16 GiB at most.
+fn room(state: &Path) -> Result<i64> {
+    let disk = rustix::fs::statvfs(state).context("look at the free disk")?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    Ok(i64::try_from((free / 4).min(16 << 30))?)
+}
+
 fn start_all(
     options: &UpOptions,
     bus: &BusOptions,
@@ -58,13 +67,15 @@ fn start_all(
 ) -> Result<()> {
     let database = options.state.join("console.db");
     let console = [OsString::from("--listen"), options.listen.to_string().into(), "--database".into(), database.into()];
-    let trigger = [OsString::from("--trigger-http"), options.listen_events.to_string().into()];
+    let trigger = [OsString::from("--listen"), options.listen_events.to_string().into()];
+    let executor = [OsString::from("--artifact-cache"), options.state.join("artifacts").into()];
+    let notifier = [OsString::from("--console-url"), console_url(options).into()];
     let mut service = Starter { bus, stop, services };
     service.start("orchestrator", cdflow_orchestrator::run, &[])?;
-    service.start("executor", cdflow_executor::run, &[])?;
+    service.start("executor", cdflow_executor::run, &executor)?;
     service.start("verifier", cdflow_verifier::run, &[])?;
     service.start("approval", cdflow_approval::run, &[])?;
-    service.start("notifier", cdflow_notifier::run, &[])?;
+    service.start("notifier", cdflow_notifier::run, &notifier)?;
     service.start("trigger", cdflow_trigger::run, &trigger)?;
     service.start("console", cdflow_console::run, &console)
 }
@@ -95,16 +106,21 @@ impl Starter<'_> {
     }
 }
 
+/// Where people and the command line reach the console.
+fn console_url(options: &UpOptions) -> String {
+    format!("http://{}", options.listen)
+}
+
 /// Leaves what the command line beside this process needs: where the server is, a session, a token for CI.
 async fn remember(options: &UpOptions, bus: &BusOptions) -> Result<()> {
-    let console = format!("http://{}", options.listen);
+    let console = console_url(options);
     write_connection(&options.state, bus, &console)?;
     fs::write(options.state.join("trigger-url"), format!("http://{}", options.listen_events))?;
 
     let connected = Bus::connect(&bus.named("up")).await?;
     let access = Access::new(KvTokens::open(&connected).await?);
     if !options.state.join("client.json").exists() {
-        let token = access.issue(TokenKind::Token, OPERATOR, None, show::now()).await?;
+        let token = access.issue(TokenKind::Token, OPERATOR, None, wall_clock()).await?;
         let settings = Settings { server: console, token: token.expose().to_owned(), person: OPERATOR.into() };
         settings.save_in(&options.state)?;
     }
@@ -115,6 +131,6 @@ async fn keep_ci_token(access: &Access, path: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let token = access.issue(TokenKind::Ci, "ci", None, show::now()).await?;
+    let token = access.issue(TokenKind::Ci, "ci", None, wall_clock()).await?;
     write_private(path, token.expose().as_bytes())
 }

@@ -281,7 +281,7 @@ fn answer(id: &str, request: &RequestApproval, votes: &[Vote], end: &Ended) -> E
         decisions,
     };
     let signal = Signal {
-        id: format!("{id}.{}", word(end.outcome)),
+        id: format!("{id}.{}", end.outcome.word()),
         aggregate_id: request.run_id.clone(),
         payload: RunSignal { kind: Some(run_signal::Kind::Approval(answer)) }.encode_to_vec(),
         traceparent: request.traceparent.clone(),
@@ -301,16 +301,6 @@ fn ended(end: &Ended) -> ApprovalEvent {
         reason: end.reason.clone(),
         time_ms: end.time_ms,
     }))
-}
-
-pub(crate) fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Rejected => "rejected",
-        Outcome::Expired => "expired",
-        Outcome::Cancelled => "cancelled",
-        _ => "ended",
-    }
 }
 
 fn describe(group: &GroupProgress) -> String {

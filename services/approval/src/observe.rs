@@ -10,9 +10,10 @@ use cdflow_telemetry::{
     spans::{FinishedSpan, SpanKind, emit},
 };
 
-use crate::{Approval, approval::word};
+use crate::Approval;
 
-/// Logs requests, decisions and ends; emits a span for each request that has ended. Comments stay in the journal: they may hold anything.
+/// Logs requests, decisions and ends; emits a span for each request that has ended. Comments stay in the journal: they
+/// may hold anything.
 pub(crate) struct Log;
 
 impl Observer<Approval> for Log {
@@ -28,7 +29,7 @@ impl Observer<Approval> for Log {
                     tracing::info!(approval, run, person, channel, approve, "decided");
                 }
                 Some(Kind::Ended(ended)) => {
-                    tracing::info!(approval, run, outcome = word(ended.outcome()), "approval ended");
+                    tracing::info!(approval, run, outcome = ended.outcome().word(), "approval ended");
                     if let Some(span) = span(approval, entry.state, ended) {
                         emit(span);
                     }
@@ -64,6 +65,6 @@ fn span(id: &str, approval: &Approval, ended: &ApprovalEnded) -> Option<Finished
             ("cdflow.approval.decisions", approval.votes().len().to_string()),
         ],
         // Not the reason: it holds comments.
-        error: cicd::failure(outcome, ErrorClass::Unspecified, word(outcome)),
+        error: cicd::failure(outcome, ErrorClass::Unspecified, outcome.word()),
     })
 }

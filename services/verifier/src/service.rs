@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cdflow_bus::Bus;
 use cdflow_journal::JournalOptions;
 use cdflow_telemetry::health;
@@ -24,7 +24,7 @@ use crate::{
 pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: CancellationToken) -> Result<()> {
     options.check()?;
     let bus = Bus::connect(&bus_options.named("verifier")).await?;
-    let instance = format!("verifier-{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
+    let instance = cdflow_telemetry::instance_name();
     tokio::try_join!(
         serve_health(&options, &bus, &stop),
         decide(&options, &bus, &instance, &stop),
@@ -35,7 +35,9 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
 
 async fn serve_health(options: &Options, bus: &Bus, stop: &CancellationToken) -> Result<()> {
     if let Some(address) = options.health {
-        health::serve(address, vec![bus.health()], stop.clone()).await?;
+        health::serve(address, vec![bus.health()], stop.clone())
+            .await
+            .with_context(|| format!("answer health checks on {address}"))?;
     }
     Ok(())
 }

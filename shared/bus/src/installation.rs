@@ -32,8 +32,8 @@ pub struct NewInstallation {
     pub partitions: PartitionCount,
     /// Copies of each stream: 1, 3 or 5.
     pub replicas: usize,
-    /// Most bytes that JOURNAL and SIGNALS may take together: keep it below the free disk, so that a full disk is an
-    /// error and not a hang.
+    /// Most bytes that all streams may take together: keep it below the free disk, so that a full disk is an error and
+    /// not a hang. The server reserves them at once.
     pub max_bytes: i64,
 }
 
@@ -43,7 +43,7 @@ impl Default for NewInstallation {
             id: "cdflow".into(),
             partitions: PartitionCount::new(1).unwrap_or_else(|| unreachable!("one is not zero")),
             replicas: 1,
-            max_bytes: 8 << 30,
+            max_bytes: 4 << 30,
         }
     }
 }
@@ -101,6 +101,7 @@ fn configs(new: &NewInstallation) -> Vec<Config> {
         duplicate_window: Duration::from_secs(120),
         ..Default::default()
     };
+    let percent = |share: i64| new.max_bytes / 100 * share;
     let identity = HashMap::from([
         (metadata::INSTALLATION.to_owned(), new.id.clone()),
         (metadata::PARTITIONS.to_owned(), new.partitions.get().to_string()),
@@ -108,22 +109,22 @@ fn configs(new: &NewInstallation) -> Vec<Config> {
         (metadata::INCARNATION.to_owned(), "1".to_owned()),
     ]);
     vec![
-        Config { max_age: 14 * day, max_bytes: 2 << 30, ..base(streams::CI, subjects::CI) },
+        Config { max_age: 14 * day, max_bytes: percent(10), ..base(streams::CI, subjects::CI) },
         // Neither may forget by age, and full must be an error (rule 11).
         Config {
             retention: RetentionPolicy::WorkQueue,
             discard: DiscardPolicy::New,
-            max_bytes: new.max_bytes / 4,
+            max_bytes: percent(10),
             ..base(streams::SIGNALS, "cdflow.signal.*.*")
         },
         tasks(new.replicas),
-        Config { max_age: 30 * day, max_bytes: 4 << 30, ..base(streams::LOGS, "cdflow.log.>") },
-        Config { max_age: 30 * day, max_bytes: 2 << 30, ..base(streams::EVENTS, "cdflow.events.>") },
-        Config { max_age: 30 * day, max_bytes: 1 << 30, ..base(streams::DEAD, "cdflow.dead.>") },
+        Config { max_age: 30 * day, max_bytes: percent(20), ..base(streams::LOGS, "cdflow.log.>") },
+        Config { max_age: 30 * day, max_bytes: percent(10), ..base(streams::EVENTS, "cdflow.events.>") },
+        Config { max_age: 30 * day, max_bytes: percent(5), ..base(streams::DEAD, "cdflow.dead.>") },
         // Last: it carries the identity, so an installation that was interrupted is completed by the next try.
         Config {
             discard: DiscardPolicy::New,
-            max_bytes: new.max_bytes,
+            max_bytes: percent(45),
             deny_delete: true,
             allow_direct: true,
             metadata: identity,

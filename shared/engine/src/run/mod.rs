@@ -60,7 +60,6 @@ use cdflow_protocol::{
 };
 
 pub use explain::{Waiting, explain};
-pub use scope::outcome_word;
 pub use state::Run;
 
 pub(crate) use dispatch::send;
