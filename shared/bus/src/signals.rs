@@ -57,27 +57,57 @@ impl Bus {
         traceparent: &str,
         body: bytes::Bytes,
     ) -> Result<u64, Error> {
-        let attempt = || async {
-            let mut message = PublishMessage::build().payload(body.clone()).message_id(id).expected_stream(stream);
-            if !traceparent.is_empty() {
-                message = message.header(streams::TRACEPARENT, traceparent);
-            }
-            let sent = match self.context().send_publish(subject.to_owned(), message).await {
-                Ok(acknowledgement) => acknowledgement.await,
-                Err(error) => Err(error),
-            };
-            sent.map(|ack| ack.sequence).map_err(|error| {
-                let unconfirmed = Error::Unconfirmed { subject: subject.to_owned(), reason: error.to_string() };
-                match error.kind() {
-                    kind if is_ambiguous(kind) => retry::Attempt::transient(unconfirmed),
-                    PublishErrorKind::Other if is_full(&error) => retry::Attempt::permanent(Error::Full { stream }),
-                    PublishErrorKind::MaxAckPending => retry::Attempt::transient(unconfirmed),
-                    PublishErrorKind::Other => retry::Attempt::transient(unconfirmed),
-                    _ => retry::Attempt::permanent(unconfirmed),
-                }
-            })
-        };
+        let attempt = || self.attempt(stream, subject, id, traceparent, body.clone());
         retry::until(PATIENCE, "publish", attempt).await
+    }
+
+    /// As [`Bus::publish_stored`], sent once: for who must look at the world before sending again.
+    ///
+    /// # Errors
+    /// As [`Bus::send_signals`], without its patience.
+    pub async fn publish_once(
+        &self,
+        stream: &'static str,
+        subject: &str,
+        id: &str,
+        traceparent: &str,
+        body: bytes::Bytes,
+    ) -> Result<u64, Error> {
+        self.attempt(stream, subject, id, traceparent, body).await.map_err(|error| match error {
+            retry::Attempt::Permanent(error) | retry::Attempt::Transient { err: error, .. } => error,
+        })
+    }
+
+    async fn attempt(
+        &self,
+        stream: &'static str,
+        subject: &str,
+        id: &str,
+        traceparent: &str,
+        body: bytes::Bytes,
+    ) -> Result<u64, retry::Attempt<Error>> {
+        let mut message = PublishMessage::build().payload(body).message_id(id).expected_stream(stream);
+        if !traceparent.is_empty() {
+            message = message.header(streams::TRACEPARENT, traceparent);
+        }
+        let sent = match self.context().send_publish(subject.to_owned(), message).await {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        sent.map(|ack| ack.sequence).map_err(|error| {
+            let unconfirmed = Error::Unconfirmed {
+                subject: subject.to_owned(),
+                reason: error.to_string(),
+                maybe_stored: error.kind() != PublishErrorKind::StreamNotFound,
+            };
+            match error.kind() {
+                kind if is_ambiguous(kind) => retry::Attempt::transient(unconfirmed),
+                PublishErrorKind::Other if is_full(&error) => retry::Attempt::permanent(Error::Full { stream }),
+                PublishErrorKind::MaxAckPending => retry::Attempt::transient(unconfirmed),
+                PublishErrorKind::Other => retry::Attempt::transient(unconfirmed),
+                _ => retry::Attempt::permanent(unconfirmed),
+            }
+        })
     }
 }
 
