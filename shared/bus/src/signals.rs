@@ -31,6 +31,18 @@ impl Bus {
         Ok(())
     }
 
+    /// As [`Bus::send_signals`], for what comes from outside (people, CI): refused when SIGNALS is 80 % full, so that the
+    /// signals of services among each other, which finish what was begun, still find room.
+    ///
+    /// # Errors
+    /// As [`Bus::send_signals`]; [`Error::Api`] when the server does not say how full SIGNALS is.
+    pub async fn send_outside_signals(&self, kind: AggregateKind, signals: Vec<Signal>) -> Result<(), Error> {
+        if !self.has_room_for_outside().await? {
+            return Err(Error::Full { stream: streams::SIGNALS });
+        }
+        self.send_signals(kind, signals).await
+    }
+
     async fn send_batch(&self, subject: String, signals: Vec<Signal>) -> Result<(), Error> {
         // A batch is recognised by its only signal, or by all of them: a different grouping of the same signals is
         // another message, and its receiver deduplicates.
