@@ -102,15 +102,10 @@ async fn attempt(
         let message = format!("CDF-5103: the script failed with {how}.{}", tail.shown());
         return Ok(failed(ErrorClass::Script, log.redact(&message)));
     }
-    let size = std::fs::metadata(&output)?.len();
-    if size > outputs::LARGEST as u64 {
-        let message = format!(
-            "CDF-5104: $CDFLOW_OUTPUT has {size} bytes, at most {} fit: pass a reference to where the data is",
-            outputs::LARGEST
-        );
-        return Ok(failed(ErrorClass::Input, message));
-    }
-    let text = String::from_utf8_lossy(&std::fs::read(&output)?).into_owned();
+    let text = match outputs::read(&output) {
+        Ok(text) => text,
+        Err(reason) => return Ok(failed(ErrorClass::Input, format!("CDF-5104: {reason}"))),
+    };
     Ok(match outputs::parse(&text) {
         Ok(found) => TaskResult {
             outputs: found.into_iter().map(|(name, value)| (name, log.redact(&value))).collect(),

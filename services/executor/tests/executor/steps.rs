@@ -20,6 +20,20 @@ fn texts(lines: &[LogLine]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_that_replaces_its_output_file_fails_and_holds_nobody_up() {
+    let installation = Installation::new().await;
+    let _executor = installation.executor("a");
+    for (replaced, said) in
+        [("mkfifo", "no file any more"), ("ln -s /etc/hostname", "cannot be read"), (":", "cannot be read")]
+    {
+        let text = format!(r#"rm "$CDFLOW_OUTPUT"; {replaced} "$CDFLOW_OUTPUT""#);
+        let (result, _) = installation.run_script(script(&text)).await;
+        assert_eq!((result.outcome(), result.error_class()), (Outcome::Failed, ErrorClass::Input));
+        assert!(result.message.contains("CDF-5104") && result.message.contains(said), "{}", result.message);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_gives_outputs_and_its_lines_are_numbered() {
     let installation = Installation::new().await;
     let _executor = installation.executor("a");
