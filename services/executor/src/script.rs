@@ -25,8 +25,10 @@ use crate::{
 
 /// Longest line that is published, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
-/// Most bytes of output that are published.
+/// Most bytes of output that are published, [`BESIDE_A_LINE`] for each line included.
 const MOST_OUTPUT: usize = 16 << 20;
+/// What a line takes of that beside its text: each is stored as a message of its own, and the step ends after its log.
+const BESIDE_A_LINE: usize = 256;
 /// Lines of output in the message of a failure.
 const SHOWN_LINES: usize = 12;
 /// Between SIGTERM and SIGKILL for a script that must stop.
@@ -196,12 +198,12 @@ async fn follow(
         };
         let text = line.text(log);
         tail.push(&text);
-        if let Some(rest) = budget.checked_sub(text.len()) {
+        if let Some(rest) = budget.checked_sub(text.len() + BESIDE_A_LINE) {
             budget = rest;
             log.write(&text, stderr);
         } else if budget > 0 {
             budget = 0;
-            log.say(format!("more than {MOST_OUTPUT} bytes of output: the rest is not shown"));
+            log.say("this is more output than is kept: the rest is not shown");
         }
     }
     match ended {
