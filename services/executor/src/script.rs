@@ -25,8 +25,10 @@ use crate::{
 
 /// Longest line that is published, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
-/// Most bytes of output that are published.
+/// Most bytes of output that are published, [`BESIDE_A_LINE`] for each line included.
 const MOST_OUTPUT: usize = 16 << 20;
+/// What a line takes of that beside its text: each is stored as a message of its own, and the step ends after its log.
+const BESIDE_A_LINE: usize = 256;
 /// Lines of output in the message of a failure.
 const SHOWN_LINES: usize = 12;
 /// Between SIGTERM and SIGKILL for a script that must stop.
@@ -105,15 +107,10 @@ async fn attempt(
         let message = format!("CDF-5103: the script failed with {how}.{}", tail.shown());
         return Ok(failed(ErrorClass::Script, log.redact(&message)));
     }
-    let size = std::fs::metadata(&output)?.len();
-    if size > outputs::LARGEST as u64 {
-        let message = format!(
-            "CDF-5104: $CDFLOW_OUTPUT has {size} bytes, at most {} fit: pass a reference to where the data is",
-            outputs::LARGEST
-        );
-        return Ok(failed(ErrorClass::Input, message));
-    }
-    let text = String::from_utf8_lossy(&std::fs::read(&output)?).into_owned();
+    let text = match outputs::read(&output) {
+        Ok(text) => text,
+        Err(reason) => return Ok(failed(ErrorClass::Input, format!("CDF-5104: {reason}"))),
+    };
     Ok(match outputs::parse(&text) {
         Ok(found) => TaskResult {
             outputs: found.into_iter().map(|(name, value)| (name, log.redact(&value))).collect(),
@@ -204,12 +201,12 @@ async fn follow(
         };
         let text = line.text(log);
         tail.push(&text);
-        if let Some(rest) = budget.checked_sub(text.len()) {
+        if let Some(rest) = budget.checked_sub(text.len() + BESIDE_A_LINE) {
             budget = rest;
             log.write(&text, stderr);
         } else if budget > 0 {
             budget = 0;
-            log.say(format!("more than {MOST_OUTPUT} bytes of output: the rest is not shown"));
+            log.say("this is more output than is kept: the rest is not shown");
         }
     }
     match ended {

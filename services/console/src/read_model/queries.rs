@@ -45,7 +45,7 @@ impl std::fmt::Display for RunRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Number(number) => write!(f, "run {number}"),
-            Self::Id(id) => write!(f, "a run with the id {id:?}"),
+            Self::Id(id) => write!(f, "run with the id {id:?}"),
             Self::Latest => f.write_str("any run"),
         }
     }

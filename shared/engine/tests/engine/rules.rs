@@ -295,6 +295,20 @@ fn a_stage_that_has_ended_can_be_rolled_back_while_the_run_lives() {
 }
 
 #[test]
+fn what_was_approved_after_its_base_was_rolled_back_is_not_deployed() {
+    let stages = vec![
+        canary("staging", &[], "staging-vms"),
+        stage("later", &["staging"], vec![approve("ask")]),
+        canary("prod", &["later"], "prod-vms"),
+        when(stage("tell", &["later"], vec![nothing("1")]), "rolled_back()"),
+    ];
+    let world = World::new(&plan(stages)).live("staging-vms", "v1").live("prod-vms", "v1");
+    let world = world.when("later/ask", roll_back("staging")).finish();
+    assert_eq!(world.stages(), "later=succeeded prod=skipped tell=succeeded staging=rolled-back");
+    assert_eq!(world.outcome(), Outcome::RolledBack);
+}
+
+#[test]
 fn commands_for_a_run_that_has_ended_or_never_was_are_refused() {
     let mut world = prod().finish();
     for command in [cancel(), roll_back("prod")] {
