@@ -45,8 +45,8 @@ impl std::fmt::Display for RunRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Number(number) => write!(f, "run {number}"),
-            Self::Id(id) => write!(f, "a run with the id {id:?}"),
-            Self::Latest => f.write_str("any run"),
+            Self::Id(id) => write!(f, "run with the id {id:?}"),
+            Self::Latest => f.write_str("run"),
         }
     }
 }
@@ -234,5 +234,6 @@ mod tests {
         assert_eq!(parse("#12"), RunRef::Number(12));
         assert_eq!(parse("Latest"), RunRef::Latest);
         assert_eq!(parse("0192-ab"), RunRef::Id("0192-ab".into()));
+        assert_eq!(format!("there is no {}", parse("latest")), "there is no run");
     }
 }
