@@ -29,11 +29,6 @@ use clap::Parser as _;
 use options::{Command, Options, Part};
 use report::Report;
 
-/// Most allocations of a run are small and freed by another thread than made them, which costs glibc's allocator about
-/// a third of the processor time outside of the server.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();

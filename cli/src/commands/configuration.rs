@@ -89,7 +89,6 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     if json {
         return show::json(&answer);
     }
-    let documents = show::counted(documents, "document");
     let what = match (options.dry_run, answer.changed) {
         (true, _) => format!("{documents} would be accepted"),
         (false, true) => format!("applied {documents} as revision {}", answer.revision),
