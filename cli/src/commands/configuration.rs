@@ -72,7 +72,12 @@ pub(crate) fn validate(options: &ValidateOptions, json: bool) -> Result<()> {
 
 pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -> Result<()> {
     let files = read(&options.path)?;
-    let documents = check(&files, json)?;
+    // With others kept, these may name what only the server knows: it checks them all together.
+    let documents = if options.keep_others {
+        format!("documents of {} {}", files.len(), if files.len() == 1 { "file" } else { "files" })
+    } else {
+        format!("{} documents", check(&files, json)?)
+    };
     let stored: Stored = client.get("/configuration", &()).await?;
     let request = ReplaceConfiguration {
         expected_revision: stored.revision,
@@ -88,9 +93,14 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     let what = match (options.dry_run, answer.changed) {
         (true, _) => format!("{documents} would be accepted"),
         (false, true) => format!("applied {documents} as revision {}", answer.revision),
-        (false, false) => format!("nothing has changed since revision {} ({documents})", answer.revision),
+        (false, false) => format!("{documents} are unchanged since revision {}", answer.revision),
     };
     show::line(format!("{} {what}", style("✓").green()));
+    if !answer.removed.is_empty() {
+        let would = if options.dry_run { "would be removed" } else { "removed" };
+        show::line(format!("  {} {would}: {}", answer.removed.len(), answer.removed.join(", ")));
+        show::aside("  They were applied before and are not among these documents; `--keep-others` leaves such alone.");
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What people read: colour and tables where a person looks, plain lines where a program does.
 
 mod board;
+mod printable;
 mod runs;
 mod timeline;
 mod tree;
@@ -11,6 +12,7 @@ use std::io::{IsTerminal as _, Write as _};
 use cdflow_console::api::DiagnosticView;
 use comfy_table::{ContentArrangement, Table, presets};
 use console::style;
+use printable::printable;
 use serde::Serialize;
 
 pub(crate) use board::board;
@@ -22,12 +24,12 @@ pub(crate) use words::counted;
 
 /// One line on standard output; a reader that has gone away (`| head`) is no error.
 pub(crate) fn line(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
+    let _ = writeln!(std::io::stdout().lock(), "{}", printable(text.as_ref()));
 }
 
 /// One line on standard error, for what is said beside the answer.
 pub(crate) fn aside(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text.as_ref()));
 }
 
 /// An error.

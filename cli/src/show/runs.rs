@@ -24,10 +24,18 @@ pub(crate) fn runs(runs: &[RunSummary]) {
             run_status(run.status, run.outcome).to_string(),
             ago(run.started_ms),
             run.initiator.name.clone(),
-            if run.reason.is_empty() { run.cause.clone() } else { run.reason.clone() },
+            first_line(if run.reason.is_empty() { &run.cause } else { &run.reason }),
         ]);
     }
     print(&rows);
+}
+
+/// A reason can hold the last lines of a log: `cdflow explain` shows them.
+fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{} …", first.trim_end()),
+        None => text.to_owned(),
+    }
 }
 
 /// `cdflow explain`.
@@ -78,11 +86,11 @@ pub(crate) fn trigger_log(log: &TriggerLog) {
         let started = entry.runs.iter().map(|number| format!("run {number}")).collect::<Vec<_>>().join(", ");
         rows.add_row([
             clock(entry.time_ms),
-            entry.subject.clone(),
+            first_line(entry.subject.trim_end()),
             entry.source.clone(),
             entry.event_type.clone(),
             started,
-            entry.ignored_because.clone(),
+            first_line(&entry.ignored_because),
         ]);
     }
     print(&rows);

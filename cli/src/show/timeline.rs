@@ -42,8 +42,10 @@ impl Timeline {
     fn news(&mut self, run: &RunView) -> Vec<News> {
         let mut news = Vec::new();
         let version = run.version.as_deref().unwrap_or_default();
-        let what = style(format!("run {} {} {version}", run.number, run.pipeline)).bold();
-        self.say(&mut news, "run", Some(run.started_ms), || format!("{what} started by {}", run.cause));
+        let what = format!("run {} {} {version}", run.number, run.pipeline);
+        let what = style(what.trim_end()).bold();
+        let cause = run.cause.strip_prefix("started by ").unwrap_or(&run.cause);
+        self.say(&mut news, "run", Some(run.started_ms), || format!("{what} started by {cause}"));
         for stage in &run.stages {
             self.stage(&mut news, stage);
         }

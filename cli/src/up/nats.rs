@@ -29,13 +29,17 @@ struct Kept {
 pub(crate) struct PrivateNats {
     child: Child,
     options: BusOptions,
+    /// Nobody else uses the state directory meanwhile. The kernel gives it back when this process ends, however it does.
+    _claim: fs::File,
 }
 
 impl PrivateNats {
-    /// Starts the server on the store below `state`, taking over from one that a killed `cdflow up` left behind.
+    /// Starts the server on the store below `state`, taking over from one that a killed `cdflow up` left behind. Refused
+    /// while another process uses this state directory.
     pub(crate) async fn start(state: &Path) -> Result<Self> {
         let directory = state.join("nats");
         fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        let claim = claim(&directory)?;
         stop_leftover(&directory).await?;
         let binary = find_binary()?;
         let kept = keep(&directory)?;
@@ -54,7 +58,7 @@ impl PrivateNats {
         let credentials = Credentials::User { name: USER.into(), password: kept.password };
         let options =
             BusOptions::new(format!("nats://127.0.0.1:{}", kept.port), "cdflow-up").with_credentials(credentials);
-        Ok(Self { child, options })
+        Ok(Self { child, options, _claim: claim })
     }
 
     /// How services reach it.
@@ -149,6 +153,26 @@ fn find_binary() -> Result<PathBuf> {
     }
 }
 
+/// Without it, a second `cdflow up` would take the server of a living one for a leftover and stop it.
+fn claim(directory: &Path) -> Result<fs::File> {
+    let path = directory.join("lock");
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "CDF-7003: another cdflow uses {}: stop it (`cdflow down`, or end its `cdflow up`), or say another `--state`",
+            directory.parent().unwrap_or(directory).display()
+        ),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
 /// A `cdflow up` that was killed leaves its server running on the store: stop it before starting another.
 async fn stop_leftover(directory: &Path) -> Result<()> {
     let pid_file = directory.join("pid");
@@ -169,4 +193,19 @@ async fn stop_leftover(directory: &Path) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     bail!("CDF-7002: process {} (an earlier nats-server) does not stop: end it and try again", pid.as_raw_nonzero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_has_one_user_at_a_time_and_is_free_again_when_that_one_ends() {
+        let state = tempfile::tempdir().expect("a directory");
+        let first = claim(state.path()).expect("nobody uses it");
+        let refused = claim(state.path()).expect_err("somebody does").to_string();
+        assert!(refused.contains("CDF-7003"), "{refused}");
+        drop(first);
+        claim(state.path()).expect("nobody uses it any more");
+    }
 }

@@ -1,13 +1,15 @@
 //! Getting an artifact onto this machine, checked.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use futures::StreamExt as _;
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
@@ -114,12 +116,25 @@ impl ArtifactCache {
 fn copy_file(url: &str, path: &str, into: &mut File) -> Result<String, Error> {
     let unreachable = |reason: std::io::Error| Error::Unreachable { url: url.into(), reason: reason.to_string() };
     let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-    let mut file = File::open(path).map_err(unreachable)?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    // Who publishes events chooses the path: a pipe or a device would never end.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(unreachable)?;
+    let refused = |reason: String| Error::Archive { url: url.into(), reason };
+    if !file.metadata().map_err(unreachable)?.is_file() {
+        return Err(refused("it is no file".into()));
+    }
+    let (mut hash, mut buffer, mut size) = (Sha256::new(), vec![0; 1 << 16], 0);
     loop {
         let read = file.read(&mut buffer).map_err(unreachable)?;
         if read == 0 {
             return Ok(hex::encode(hash.finalize()));
+        }
+        size += read as u64;
+        if size > LARGEST {
+            return Err(refused(format!("it has more than {LARGEST} bytes")));
         }
         hash.update(&buffer[..read]);
         into.write_all(&buffer[..read]).map_err(|e| Error::host("write the artifact", e))?;
@@ -191,6 +206,18 @@ mod tests {
         let result = cache.fetch(&format!("file://{}", file.display()), &expected).await;
         assert!(matches!(result, Err(Error::Digest { .. })));
         assert_eq!(fs::read_dir(directory.path().join("cache")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_device_a_pipe_or_a_directory_is_refused_instead_of_read_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe.tar.gz");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let cache = cache(directory.path());
+        for path in [Path::new("/dev/zero"), &pipe, directory.path()] {
+            let error = cache.fetch(&format!("file:{}", path.display()), "").await.unwrap_err();
+            assert!(matches!(error, Error::Archive { .. }), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,20 @@
 
 /// What takes the place of a secret.
 const MASK: &str = "***";
+/// Parts of the names of variables whose values are secret.
+const SECRET_NAMES: [&str; 11] = [
+    "SECRET",
+    "TOKEN",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "CREDENTIAL",
+    "API_KEY",
+    "APIKEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "WEBHOOK_URL",
+];
 /// Values shorter than this would mask half of every line, and protect nothing.
 const SHORTEST: usize = 4;
 
@@ -50,7 +64,7 @@ impl Redactor {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["SECRET", "TOKEN", "PASSWORD"].iter().any(|part| name.contains(part))
+    SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 #[cfg(test)]
@@ -62,6 +76,18 @@ mod tests {
         let redactor =
             Redactor::for_environment([("API_TOKEN", "abcd1234"), ("db_password", "hunter22"), ("COLOR", "blue")]);
         assert_eq!(redactor.redact("blue abcd1234 xhunter22x"), "blue *** x***x");
+    }
+
+    #[test]
+    fn names_that_people_give_to_secrets_are_known() {
+        for name in
+            ["STRIPE_API_KEY", "AWS_ACCESS_KEY_ID", "ssh_private_key", "DB_PASSWD", "GPG_PASSPHRASE", "CREDENTIALS"]
+        {
+            assert_eq!(Redactor::for_environment([(name, "value-1234")]).redact("is value-1234"), "is ***", "{name}");
+        }
+        for name in ["CDFLOW_STEP_KEY", "KEYBOARD", "URL", "USER"] {
+            assert_eq!(Redactor::for_environment([(name, "value-1234")]).redact("value-1234"), "value-1234", "{name}");
+        }
     }
 
     #[test]

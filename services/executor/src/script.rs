@@ -25,8 +25,10 @@ use crate::{
 
 /// Longest line that is published, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
-/// Most bytes of output that are published.
+/// Most bytes of output that are published, [`BESIDE_A_LINE`] for each line included.
 const MOST_OUTPUT: usize = 16 << 20;
+/// What a line takes of that beside its text: each is stored as a message of its own, and the step ends after its log.
+const BESIDE_A_LINE: usize = 256;
 /// Lines of output in the message of a failure.
 const SHOWN_LINES: usize = 12;
 /// Between SIGTERM and SIGKILL for a script that must stop.
@@ -53,17 +55,20 @@ pub(crate) fn end_orphans() {
 
 /// Runs a script to its end.
 pub(crate) async fn run(task: &Task, script: &ScriptTask, context: &TaskContext, log: &StepLog) -> TaskResult {
-    if context.delivery > 1 {
+    if context.delivery > 1 || task.resent {
         let left = process::with_variable(MARK, &task.id);
         process::kill_all(&left);
         if script.on_crash() == OnCrash::Fail {
             return failed(
                 ErrorClass::ExecutorLost,
-                "CDF-5101: the executor that ran this script vanished in the middle of it, and the step must not be \
-                 repeated: look what it has done, and start the step again by hand",
+                "CDF-5101: the executor that ran this script vanished in the middle of it, or may have, and the step must \
+                 not be repeated: look what it has done, and start the step again by hand",
             );
         }
-        log.say(format!("the executor that ran this vanished: running it again (delivery {})", context.delivery));
+        log.say(format!(
+            "the executor that ran this may have vanished: running it again (delivery {})",
+            context.delivery
+        ));
     }
     match attempt(task, script, context, log).await {
         Ok(result) => result,
@@ -102,15 +107,10 @@ async fn attempt(
         let message = format!("CDF-5103: the script failed with {how}.{}", tail.shown());
         return Ok(failed(ErrorClass::Script, log.redact(&message)));
     }
-    let size = std::fs::metadata(&output)?.len();
-    if size > outputs::LARGEST as u64 {
-        let message = format!(
-            "CDF-5104: $CDFLOW_OUTPUT has {size} bytes, at most {} fit: pass a reference to where the data is",
-            outputs::LARGEST
-        );
-        return Ok(failed(ErrorClass::Input, message));
-    }
-    let text = String::from_utf8_lossy(&std::fs::read(&output)?).into_owned();
+    let text = match outputs::read(&output) {
+        Ok(text) => text,
+        Err(reason) => return Ok(failed(ErrorClass::Input, format!("CDF-5104: {reason}"))),
+    };
     Ok(match outputs::parse(&text) {
         Ok(found) => TaskResult {
             outputs: found.into_iter().map(|(name, value)| (name, log.redact(&value))).collect(),
@@ -201,12 +201,12 @@ async fn follow(
         };
         let text = line.text(log);
         tail.push(&text);
-        if let Some(rest) = budget.checked_sub(text.len()) {
+        if let Some(rest) = budget.checked_sub(text.len() + BESIDE_A_LINE) {
             budget = rest;
             log.write(&text, stderr);
         } else if budget > 0 {
             budget = 0;
-            log.say(format!("more than {MOST_OUTPUT} bytes of output: the rest is not shown"));
+            log.say("this is more output than is kept: the rest is not shown");
         }
     }
     match ended {

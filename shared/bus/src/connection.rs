@@ -8,7 +8,7 @@ use async_nats::{
 };
 use tokio::sync::watch;
 
-use crate::{Error, Installation, installation};
+use crate::{Error, Installation, installation, room::Room};
 
 /// How to reach the server, and as whom.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ pub struct Bus {
     context: Context,
     installation: Arc<Installation>,
     health: watch::Receiver<Option<String>>,
+    room: Arc<Room>,
 }
 
 impl Bus {
@@ -80,7 +81,11 @@ impl Bus {
         let (client, health) = connect(options).await?;
         let context = context(client);
         let installation = installation::read(&context).await?;
-        Ok(Self { context, installation: Arc::new(installation), health })
+        Ok(Self { context, installation: Arc::new(installation), health, room: Arc::default() })
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The JetStream context, for what has no typed call here.
@@ -126,6 +131,9 @@ pub(crate) fn context(client: Client) -> Context {
 }
 
 pub(crate) async fn connect(options: &Options) -> Result<(Client, watch::Receiver<Option<String>>), Error> {
+    // The process may link two implementations of the same algorithms (an HTTP client brings one), and then TLS panics
+    // unless one is the default. Choosing twice is an error, and all the same: whoever was first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (report, health) = watch::channel(None);
     let service = options.name.clone();
     let report = Arc::new(report);

@@ -6,6 +6,7 @@
 pub mod ids;
 pub mod streams;
 pub mod subjects;
+pub mod trace;
 
 mod clock;
 mod fence;

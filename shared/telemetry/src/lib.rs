@@ -5,6 +5,7 @@
 //! again by the next owner under the same ids (see [`spans`]).
 
 mod allocator;
+pub mod cicd;
 pub mod health;
 mod logs;
 mod service;

@@ -59,4 +59,8 @@ pub struct ConfigurationReplaced {
     pub revision: u64,
     /// `false` when the documents are the ones that are stored.
     pub changed: bool,
+    /// Documents that were applied before and are not among the new ones, as `Pipeline storefront`; with a check, those
+    /// that would go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
 }

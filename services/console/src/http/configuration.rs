@@ -49,8 +49,9 @@ pub(super) async fn replace(
     };
     let bundle = bundle.map_err(|diagnostics| invalid(&diagnostics))?;
     let unchanged = bundle == *stored.bundle();
+    let removed = removed(stored.bundle(), &bundle);
     if unchanged || request.dry_run {
-        return Ok(Json(ConfigurationReplaced { revision, changed: !unchanged }));
+        return Ok(Json(ConfigurationReplaced { revision, changed: !unchanged, removed }));
     }
     let body = serde_json::to_vec(&bundle)
         .map_err(|error| Failure::Internal(format!("the configuration cannot be encoded: {error}")))?;
@@ -64,7 +65,7 @@ pub(super) async fn replace(
     match console.store().replace(console.project(), revision, body.into()).await {
         Ok(revision) => {
             tracing::info!(revision, person = %viewer.person, "configuration applied");
-            Ok(Json(ConfigurationReplaced { revision, changed: true }))
+            Ok(Json(ConfigurationReplaced { revision, changed: true, removed }))
         }
         Err(cdflow_bus::Error::Conflict { .. }) => {
             let found = console.newest_configuration().await?.revision();
@@ -72,6 +73,13 @@ pub(super) async fn replace(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Documents of `before` that are not in `after`.
+fn removed(before: &Bundle, after: &Bundle) -> Vec<String> {
+    let stays = |gone: &&Stored| after.documents.iter().any(|new| new.kind == gone.kind && new.name == gone.name);
+    let gone = before.documents.iter().filter(|document| !stays(document));
+    gone.map(|document| format!("{} {}", document.kind, document.name)).collect()
 }
 
 /// What is stored, with the documents of `files` added or in the place of those of the same kind and name. All are

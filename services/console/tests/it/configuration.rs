@@ -26,11 +26,16 @@ async fn documents_are_read_as_applied_and_replaced_as_a_whole() {
         answer.json().await.unwrap()
     };
     let same = send(replace(1, PROJECT)).await;
-    assert_eq!(same, ConfigurationReplaced { revision: 1, changed: false });
+    assert_eq!(same, ConfigurationReplaced { revision: 1, ..ConfigurationReplaced::default() });
     let checked = send(ReplaceConfiguration { dry_run: true, ..replace(1, "kind: Person\nname: ana\n") }).await;
-    assert_eq!(checked, ConfigurationReplaced { revision: 1, changed: true });
+    assert_eq!((checked.revision, checked.changed), (1, true));
+    assert_eq!(
+        (checked.removed.len(), checked.removed.contains(&"Pipeline shop".to_owned())),
+        (9, true),
+        "{checked:?}"
+    );
     let added = send(ReplaceConfiguration { keep_others: true, ..replace(1, "kind: Person\nname: cy\n") }).await;
-    assert_eq!(added, ConfigurationReplaced { revision: 2, changed: true });
+    assert_eq!(added, ConfigurationReplaced { revision: 2, changed: true, removed: Vec::new() });
     let after: Configuration = ana.read("/configuration").await;
     assert_eq!((after.revision, after.documents.len()), (2, 11));
     console.stop().await;

@@ -7,10 +7,36 @@
 //! END
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs::OpenOptions, io::Read as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use rustix::fs::OFlags;
 
 /// Most bytes of the file: results travel in messages.
-pub(super) const LARGEST: usize = 32 << 10;
+const LARGEST: u64 = 32 << 10;
+
+/// What a script has left in the file.
+///
+/// # Errors
+/// A sentence: it is gone, too large, or no file any more. A pipe in its place would be read for ever.
+pub(super) fn read(path: &Path) -> Result<String, String> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let unread = |error: std::io::Error| format!("$CDFLOW_OUTPUT cannot be read: {error}");
+    let file = opened.map_err(unread)?;
+    let found = file.metadata().map_err(unread)?;
+    if !found.is_file() {
+        return Err("$CDFLOW_OUTPUT is no file any more: append lines to it, and leave it where it is".into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unread)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!(
+            "$CDFLOW_OUTPUT has {} bytes, at most {LARGEST} fit: pass a reference to where the data is",
+            found.len()
+        ));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
 
 /// The outputs, a later one of the same name winning.
 ///

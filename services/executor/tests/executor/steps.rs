@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cdflow_executor::process;
 use cdflow_protocol::{
-    subjects,
+    streams, subjects,
     v1::{CancelTask, ErrorClass, LogLine, OnCrash, Outcome, ScriptTask, Task},
 };
 use prost::Message as _;
@@ -17,6 +17,34 @@ fn script(text: &str) -> ScriptTask {
 
 fn texts(lines: &[LogLine]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_short_lines_are_cut_off_before_their_storing_takes_longer_than_the_script() {
+    let installation = Installation::new().await;
+    let _executor = installation.executor("a");
+    installation.send_script(script("seq 1 400000; echo is=done >> $CDFLOW_OUTPUT")).await;
+    let result = installation.result().await;
+    assert_eq!((result.outcome(), result.outputs["is"].as_str()), (Outcome::Succeeded, "done"), "{}", result.message);
+    let mut stream = installation.bus.context().get_stream(streams::LOGS).await.unwrap();
+    let last = stream.info().await.unwrap().state.last_sequence;
+    assert!(last < 70_000, "{last} lines");
+    let line = LogLine::decode(stream.get_raw_message(last).await.unwrap().payload).unwrap();
+    assert!(line.text.contains("more output than is kept"), "{line:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_that_replaces_its_output_file_fails_and_holds_nobody_up() {
+    let installation = Installation::new().await;
+    let _executor = installation.executor("a");
+    for (replaced, said) in
+        [("mkfifo", "no file any more"), ("ln -s /etc/hostname", "cannot be read"), (":", "cannot be read")]
+    {
+        let text = format!(r#"rm "$CDFLOW_OUTPUT"; {replaced} "$CDFLOW_OUTPUT""#);
+        let (result, _) = installation.run_script(script(&text)).await;
+        assert_eq!((result.outcome(), result.error_class()), (Outcome::Failed, ErrorClass::Input));
+        assert!(result.message.contains("CDF-5104") && result.message.contains(said), "{}", result.message);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

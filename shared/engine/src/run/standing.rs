@@ -48,7 +48,8 @@ impl Run {
         }
     }
 
-    /// The worst of what it needs, looking through skipped stages at what those needed.
+    /// The worst of what it needs, looking through skipped stages at what those needed, and behind all of them for a
+    /// release that was taken back after others went on: what was built on it does not go on.
     pub(super) fn standing(&self, started: &Started, stage: usize) -> Standing {
         if self.cancelled.is_some() {
             return Standing::Cancelled;
@@ -72,6 +73,27 @@ impl Run {
             };
             worst = worst.max(standing);
         }
+        if worst == Standing::Success && self.was_taken_back_behind(started, stage) {
+            return Standing::RolledBack;
+        }
         worst
+    }
+
+    /// Whether a release on the way to this stage was promoted, and is being or has been rolled back since.
+    fn was_taken_back_behind(&self, started: &Started, stage: usize) -> bool {
+        let mut seen = vec![false; self.stages.len()];
+        let mut open = started.needs[stage].clone();
+        while let Some(need) = open.pop() {
+            if std::mem::replace(&mut seen[need], true) {
+                continue;
+            }
+            let state = &self.stages[need];
+            let taken_back = state.phase == StagePhase::RollingBack || state.trouble.is_some();
+            if state.promoted_ms.is_some() && (taken_back || state.outcome() == Some(Outcome::RolledBack)) {
+                return true;
+            }
+            open.extend(&started.needs[need]);
+        }
+        false
     }
 }

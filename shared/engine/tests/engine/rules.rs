@@ -1,9 +1,12 @@
 //! One rule each.
 
-use cdflow_engine::{Run, run, trace};
+use cdflow_engine::{Run, run};
 use cdflow_journal::{Aggregate, Input};
 use cdflow_pipeline::plan::{Action, Stage, Step, Verb};
-use cdflow_protocol::v1::{ErrorClass, Outcome, RunSignal, StartRun, effect, run_event::Kind, run_signal, task::Work};
+use cdflow_protocol::{
+    trace,
+    v1::{ErrorClass, Outcome, RunSignal, StartRun, effect, run_event::Kind, run_signal, task::Work},
+};
 
 use crate::{
     plans::{With, approve, canary, nothing, plan, script, stage, verb},
@@ -289,6 +292,20 @@ fn a_stage_that_has_ended_can_be_rolled_back_while_the_run_lives() {
     let codes: Vec<_> = world.refusals.iter().map(|refusal| refusal.code.as_str()).collect();
     assert_eq!(codes, ["nothing-to-roll-back", "unknown-stage"]);
     assert_eq!(world.refusals[1].message, "the run has no stage `prod`; it has `staging`, `later`");
+}
+
+#[test]
+fn what_was_approved_after_its_base_was_rolled_back_is_not_deployed() {
+    let stages = vec![
+        canary("staging", &[], "staging-vms"),
+        stage("later", &["staging"], vec![approve("ask")]),
+        canary("prod", &["later"], "prod-vms"),
+        when(stage("tell", &["later"], vec![nothing("1")]), "rolled_back()"),
+    ];
+    let world = World::new(&plan(stages)).live("staging-vms", "v1").live("prod-vms", "v1");
+    let world = world.when("later/ask", roll_back("staging")).finish();
+    assert_eq!(world.stages(), "later=succeeded prod=skipped tell=succeeded staging=rolled-back");
+    assert_eq!(world.outcome(), Outcome::RolledBack);
 }
 
 #[test]
