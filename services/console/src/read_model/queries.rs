@@ -46,7 +46,7 @@ impl std::fmt::Display for RunRef {
         match self {
             Self::Number(number) => write!(f, "run {number}"),
             Self::Id(id) => write!(f, "run with the id {id:?}"),
-            Self::Latest => f.write_str("any run"),
+            Self::Latest => f.write_str("run"),
         }
     }
 }
