@@ -1,10 +1,10 @@
 //! The bare write path: what JetStream allows when nothing is decided.
 //!
 //! The same messages as a run of empty steps makes, with bodies of the same size and the same grouping (one append in
-//! flight for the journal, one publish in flight for results), but no aggregates, timers, fences or checks. The ratio of
-//! the whole path to this one says what deciding costs, on the same machine and in the same minute.
+//! flight for the journal, one publish in flight for results), but no aggregates, timers, fences, ids or checks. The
+//! ratio of the whole path to this one says what cdflow costs, on the same machine and in the same minute.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use anyhow::Result;
 use async_nats::jetstream::{
@@ -15,29 +15,34 @@ use async_nats::jetstream::{
 };
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures::StreamExt as _;
-use tokio::{
-    sync::{Mutex, Semaphore, mpsc, oneshot},
-    task::JoinSet,
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    beside::Beside,
+    client::{InFlight, Load, drive},
+    measure::Throughput,
+    run::STEPS,
+    sizes::Sizes,
 };
 
-use crate::measure::{Samples, Throughput};
-
-/// Bytes of one event, as measured on the whole path.
-const EVENT_BYTES: usize = 160;
 /// Most items in one message.
 const GROUP: usize = 500;
+const STREAMS: [&str; 3] = ["BARE_JOURNAL", "BARE_SIGNALS", "BARE_TASKS"];
 
-/// Which run, and the step that has ended.
+/// Which run, and the step that has ended; 0 is its start.
 type Item = (u32, u32);
 
-fn pack(items: &[Item], bytes_each: usize) -> Bytes {
-    let mut body = BytesMut::with_capacity(4 + items.len() * bytes_each.max(8));
+/// A message that says something about these items in `bytes` bytes, or in as few as that takes.
+fn pack(items: &[Item], bytes: usize) -> Bytes {
+    let needed = 4 + 8 * items.len();
+    let mut body = BytesMut::with_capacity(bytes.max(needed));
     body.put_u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
     for (run, step) in items {
         body.put_u32(*run);
         body.put_u32(*step);
     }
-    body.resize(4 + items.len() * bytes_each.max(8), 0);
+    body.resize(bytes.max(needed), 0);
     body.freeze()
 }
 
@@ -71,27 +76,25 @@ async fn publish(context: &Context, subject: String, message: PublishMessage) ->
     Ok(context.send_publish(subject, message).await?.await?.sequence)
 }
 
-type Waiting = Arc<Mutex<HashMap<u32, oneshot::Sender<()>>>>;
-
-async fn owner(
+async fn own(
     context: Context,
-    steps: u32,
+    sizes: Sizes,
     mut inbox: mpsc::Receiver<(Vec<Item>, jetstream::Message)>,
-    waiting: Waiting,
+    in_flight: Arc<InFlight<u32>>,
 ) -> Result<()> {
     let mut last = 0;
     while let Some(first) = inbox.recv().await {
         let group = group(first, &mut inbox);
         let decided: Vec<Item> = group.iter().flat_map(|(items, _)| items.iter().copied()).collect();
-        let append = PublishMessage::build().payload(pack(&decided, 3 * EVENT_BYTES)).expected_last_subject_sequence(last);
+        let bytes = decided.iter().map(|(_, step)| if *step == 0 { sizes.started } else { sizes.step }).sum();
+        let append = PublishMessage::build().payload(pack(&decided, bytes)).expected_last_subject_sequence(last);
         last = publish(&context, "bare.journal".into(), append).await?;
         let mut sent = Vec::new();
         for (run, step) in decided {
-            if step < steps {
-                let task = PublishMessage::build().payload(pack(&[(run, step + 1)], EVENT_BYTES));
+            in_flight.stored(&run, step >= STEPS);
+            if step < STEPS {
+                let task = PublishMessage::build().payload(pack(&[(run, step + 1)], sizes.task));
                 sent.push(context.send_publish(format!("bare.task.{run}-{step}"), task).await?);
-            } else if let Some(done) = waiting.lock().await.remove(&run) {
-                let _ = done.send(());
             }
         }
         tokio::spawn(async move {
@@ -106,11 +109,16 @@ async fn owner(
     Ok(())
 }
 
-async fn results(context: Context, mut ended: mpsc::Receiver<(Item, jetstream::Message)>) -> Result<()> {
+async fn report(
+    context: Context,
+    sizes: Sizes,
+    mut ended: mpsc::Receiver<(Vec<Item>, jetstream::Message)>,
+) -> Result<()> {
     while let Some(first) = ended.recv().await {
         let group = group(first, &mut ended);
-        let items: Vec<Item> = group.iter().map(|(item, _)| *item).collect();
-        publish(&context, "bare.signal".into(), PublishMessage::build().payload(pack(&items, EVENT_BYTES))).await?;
+        let items: Vec<Item> = group.iter().flat_map(|(items, _)| items.iter().copied()).collect();
+        let body = pack(&items, items.len() * sizes.result);
+        publish(&context, "bare.signal".into(), PublishMessage::build().payload(body)).await?;
         for (_, message) in group {
             let _ = message.ack().await;
         }
@@ -118,87 +126,75 @@ async fn results(context: Context, mut ended: mpsc::Receiver<(Item, jetstream::M
     Ok(())
 }
 
-/// Runs `total` runs of `steps` empty steps with `in_flight` at a time; creates and removes its own streams.
-pub(crate) async fn measure(url: &str, steps: u32, total: u32, in_flight: usize) -> Result<Throughput> {
+async fn pump(mut from: pull::Stream, into: mpsc::Sender<(Vec<Item>, jetstream::Message)>) -> Result<()> {
+    while let Some(message) = from.next().await {
+        let message = message?;
+        if into.send((unpack(message.payload.clone()), message)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn read(mut from: pull::Stream) -> Result<()> {
+    while let Some(message) = from.next().await {
+        let _ = message?.ack().await;
+    }
+    Ok(())
+}
+
+/// Carries runs to their ends, on streams of its own that it creates and removes.
+pub(crate) async fn measure(url: &str, sizes: Sizes, load: Load) -> Result<Throughput> {
     let connect = async || anyhow::Ok(jetstream::new(async_nats::connect(url).await?));
     let context = connect().await?;
-    let queue = RetentionPolicy::WorkQueue;
-    let stream = |name: &str, subject: &str| Config {
-        name: name.into(),
-        subjects: vec![subject.into()],
-        ..Default::default()
-    };
-    context.create_stream(stream("BARE_JOURNAL", "bare.journal")).await?;
-    context.create_stream(Config { retention: queue, ..stream("BARE_SIGNALS", "bare.signal") }).await?;
-    let tasks = Config { retention: queue, storage: StorageType::Memory, ..stream("BARE_TASKS", "bare.task.*") };
-    context.create_stream(tasks).await?;
+    let stream =
+        |name: &str, subject: &str| Config { name: name.into(), subjects: vec![subject.into()], ..Default::default() };
+    let queue = |config: Config| Config { retention: RetentionPolicy::WorkQueue, ..config };
+    context.create_stream(stream(STREAMS[0], "bare.journal")).await?;
+    context.create_stream(queue(stream(STREAMS[1], "bare.signal"))).await?;
+    let tasks = queue(stream(STREAMS[2], "bare.task.*"));
+    context.create_stream(Config { storage: StorageType::Memory, ..tasks }).await?;
 
-    let waiting = Waiting::default();
-    let mut parts = JoinSet::new();
+    let in_flight = Arc::new(InFlight::<u32>::default());
+    let mut beside = Beside::default();
     let (to_owner, inbox) = mpsc::channel(10_000);
-    parts.spawn(owner(context.clone(), steps, inbox, waiting.clone()));
-    let mut signals = messages(&context, "BARE_SIGNALS", "owner").await?;
-    parts.spawn(async move {
-        while let Some(message) = signals.next().await {
-            let Ok(message) = message else { continue };
-            if to_owner.send((unpack(message.payload.clone()), message)).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    });
-
+    beside.start("the owner", own(context.clone(), sizes, inbox, in_flight.clone()));
+    beside.start("the owner's consumer", pump(messages(&context, STREAMS[1], "owner").await?, to_owner));
     let worker = connect().await?;
     let (to_results, ended) = mpsc::channel(10_000);
-    parts.spawn(results(worker.clone(), ended));
-    let mut tasks = messages(&worker, "BARE_TASKS", "worker").await?;
-    parts.spawn(async move {
-        while let Some(message) = tasks.next().await {
-            let Ok(message) = message else { continue };
-            for item in unpack(message.payload.clone()) {
-                let _ = to_results.send((item, message.clone())).await;
-            }
-        }
-        Ok(())
-    });
+    beside.start("the worker's results", report(worker.clone(), sizes, ended));
+    beside.start("the worker", pump(messages(&worker, STREAMS[2], "worker").await?, to_results));
+    beside.start("the reader", read(messages(&connect().await?, STREAMS[0], "reader").await?));
 
-    let reader = connect().await?;
-    let mut journal = messages(&reader, "BARE_JOURNAL", "reader").await?;
-    parts.spawn(async move {
-        while let Some(message) = journal.next().await {
-            if let Ok(message) = message {
-                let _ = message.ack().await;
-            }
-        }
-        Ok(())
-    });
-
-    let source = connect().await?;
-    let places = Arc::new(Semaphore::new(in_flight));
-    let begun = Instant::now();
-    let mut runs = JoinSet::new();
-    for run in 0..total {
-        let place = places.clone().acquire_owned().await?;
-        let (source, waiting) = (source.clone(), waiting.clone());
-        runs.spawn(async move {
-            let (done, ended) = oneshot::channel();
-            waiting.lock().await.insert(run, done);
-            let begun = Instant::now();
-            let start = PublishMessage::build().payload(pack(&[(run, 0)], EVENT_BYTES)).message_id(format!("b{run}"));
+    let (source, runs) = (connect().await?, in_flight.clone());
+    let start = move |run: u32| {
+        let (source, runs) = (source.clone(), runs.clone());
+        async move {
+            let ended = runs.begin(run);
+            let start = PublishMessage::build().payload(pack(&[(run, 0)], sizes.start)).message_id(format!("b{run}"));
             publish(&source, "bare.signal".into(), start).await?;
-            ended.await?;
-            drop(place);
-            anyhow::Ok(begun.elapsed())
-        });
-    }
-    let mut samples = Samples::default();
-    while let Some(ended) = runs.join_next().await {
-        samples.add(ended??);
-    }
-    let throughput = Throughput { runs: total, steps, elapsed: begun.elapsed(), samples };
-    parts.abort_all();
-    for name in ["BARE_JOURNAL", "BARE_SIGNALS", "BARE_TASKS"] {
+            Ok(ended)
+        }
+    };
+    let measured = beside.during(drive(load, &CancellationToken::new(), &in_flight, start)).await;
+    drop(beside);
+    for name in STREAMS {
         context.delete_stream(name).await?;
     }
-    Ok(throughput)
+    measured
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_back_whatever_the_size_of_their_message() {
+        let items = [(1, 0), (7, 12)];
+        for bytes in [0, 20, 1_000] {
+            let body = pack(&items, bytes);
+            assert_eq!(body.len(), bytes.max(20));
+            assert_eq!(unpack(body), items);
+        }
+    }
 }

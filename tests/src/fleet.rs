@@ -101,10 +101,10 @@ impl Fleet {
         };
         for copy in [1, 2] {
             fleet.add("orchestrator", copy, &["--instance", &format!("orchestrator-{copy}")])?;
-            fleet.add("executor", copy, &["--executor-name", &format!("executor-{copy}"), "--executor-lease", "2"])?;
+            fleet.add("executor", copy, &["--instance", &format!("executor-{copy}"), "--lease-seconds", "2"])?;
             fleet.add("verifier", copy, &[])?;
             fleet.add("approval", copy, &[])?;
-            fleet.add("trigger", copy, &["--trigger-http", &format!("127.0.0.1:{}", free_port())])?;
+            fleet.add("trigger", copy, &["--listen", &format!("127.0.0.1:{}", free_port())])?;
         }
         fleet.add("notifier", 1, &[])?;
         fleet.add("console", 1, &["--listen", &format!("127.0.0.1:{console}"), "--database", "console.db"])?;

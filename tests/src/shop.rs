@@ -57,8 +57,9 @@ impl Shop {
         }
         let configuration = translate(fs::read_to_string(here.join("haproxy.cfg"))?);
         fs::write(directory.path().join("haproxy.cfg"), configuration)?;
-        let haproxy = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"].into_iter().map(Path::new);
-        let haproxy = haproxy.filter(|path| path.exists()).next().context("HAProxy: `scripts/install-tools test`")?;
+        let mut haproxy =
+            ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/usr/bin/haproxy"].into_iter().map(Path::new);
+        let haproxy = haproxy.find(|path| path.exists()).context("HAProxy: `scripts/install-tools test`")?;
         let arguments = ["-db", "-f", "haproxy.cfg"];
         let router = Background::start(haproxy, &arguments, directory.path(), &directory.path().join("haproxy.log"))?;
         let instances = KillWhatRunsIn(directory.path().to_owned());

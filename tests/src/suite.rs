@@ -138,7 +138,7 @@ impl Suite {
     /// # Errors
     /// When nobody answers.
     pub async fn publish(&self, shop: &Shop, version: &str) -> Result<u16> {
-        self.publish_as(shop, version, "1").await
+        self.publish_event(shop, version, "1", "").await
     }
 
     /// As [`Suite::publish`], by another build of the same version.
@@ -146,9 +146,21 @@ impl Suite {
     /// # Errors
     /// When nobody answers.
     pub async fn publish_as(&self, shop: &Shop, version: &str, build: &str) -> Result<u16> {
+        self.publish_event(shop, version, build, "").await
+    }
+
+    /// As [`Suite::publish`], by a CI system that traces its builds: the event carries this W3C `traceparent`.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn publish_traced(&self, shop: &Shop, version: &str, traceparent: &str) -> Result<u16> {
+        self.publish_event(shop, version, "1", traceparent).await
+    }
+
+    async fn publish_event(&self, shop: &Shop, version: &str, build: &str, traceparent: &str) -> Result<u16> {
         let (archive, digest) = shop.archive(version)?;
         let id = format!("storefront-{version}-{build}");
-        let event = serde_json::json!({
+        let mut event = serde_json::json!({
             "specversion": "1.0", "id": id, "source": "/ci/storefront",
             "type": "dev.cdevents.artifact.published.0.2.0", "time": "2026-11-23T10:00:00Z",
             "datacontenttype": "application/json",
@@ -163,6 +175,9 @@ impl Suite {
                 },
             },
         });
+        if !traceparent.is_empty() {
+            event["traceparent"] = traceparent.into();
+        }
         let answer = reqwest::Client::new()
             .post(format!("http://127.0.0.1:{}/v1/events", self.events))
             .bearer_auth(fs::read_to_string(self.directory.join(".cdflow/ci-token"))?.trim())

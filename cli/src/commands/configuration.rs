@@ -65,7 +65,8 @@ pub(crate) fn validate(options: &ValidateOptions, json: bool) -> Result<()> {
     if json {
         return show::json(&serde_json::json!({ "valid": true, "documents": documents }));
     }
-    show::line(format!("{} {documents} documents in {} files are valid", style("✓").green(), files.len()));
+    let (documents, files) = (show::counted(documents, "document"), show::counted(files.len(), "file"));
+    show::line(format!("{} no errors in {documents} of {files}", style("✓").green()));
     Ok(())
 }
 
@@ -73,9 +74,9 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     let files = read(&options.path)?;
     // With others kept, these may name what only the server knows: it checks them all together.
     let documents = if options.keep_others {
-        format!("documents of {} {}", files.len(), if files.len() == 1 { "file" } else { "files" })
+        format!("the documents of {}", show::counted(files.len(), "file"))
     } else {
-        format!("{} documents", check(&files, json)?)
+        show::counted(check(&files, json)?, "document")
     };
     let stored: Stored = client.get("/configuration", &()).await?;
     let request = ReplaceConfiguration {
@@ -91,7 +92,7 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     let what = match (options.dry_run, answer.changed) {
         (true, _) => format!("{documents} would be accepted"),
         (false, true) => format!("applied {documents} as revision {}", answer.revision),
-        (false, false) => format!("{documents} are unchanged since revision {}", answer.revision),
+        (false, false) => format!("nothing has changed since revision {} ({documents})", answer.revision),
     };
     show::line(format!("{} {what}", style("✓").green()));
     if !answer.removed.is_empty() {
@@ -113,8 +114,7 @@ fn check(files: &[SourceFile], json: bool) -> Result<usize> {
             } else {
                 show::aside(diagnostics.render(console::colors_enabled_stderr()));
             }
-            let count = records.len();
-            Err(Failure::Invalid(format!("{count} {} found", if count == 1 { "error" } else { "errors" })).into())
+            Err(Failure::Invalid(format!("{} found", show::counted(records.len(), "error"))).into())
         }
     }
 }

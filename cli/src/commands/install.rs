@@ -34,9 +34,9 @@ pub(crate) async fn install(options: &InstallOptions) -> Result<()> {
     };
     let found = create(&options.installation.bus("install")?, &new).await?;
     show::line(format!(
-        "installation `{}` with {} partitions, incarnation {}",
+        "installation `{}` with {}, incarnation {}",
         found.id,
-        found.partitions.get(),
+        show::counted(found.partitions.get(), "partition"),
         found.incarnation
     ));
     Ok(())

@@ -70,8 +70,8 @@ async fn verify(bus: &Bus, json: bool) -> Result<()> {
         return Ok(());
     }
     Err(Failure::Damaged(format!(
-        "the journal is damaged in {} places: stop the suite and run `cdflow journal restore`",
-        report.breaks.len()
+        "the journal is damaged in {}: stop the suite and run `cdflow journal restore`",
+        show::counted(report.breaks.len(), "place")
     ))
     .into())
 }
@@ -111,9 +111,9 @@ async fn restore(bus: &Bus, database: PathBuf, replace: bool) -> Result<()> {
     let restored = cdflow_journal::restore(bus, || archived_commits(model.pool()), replace).await?;
     model.close().await;
     show::line(format!(
-        "{} {} commits restored; the incarnation is {} now. Start the suite again.",
+        "{} {} restored; the incarnation is {} now. Start the suite again.",
         style("✓").green(),
-        restored.commits,
+        show::counted(restored.commits, "commit"),
         restored.incarnation
     ));
     Ok(())

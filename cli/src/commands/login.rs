@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use cdflow_access::{Access, KvTokens, TokenKind};
 use cdflow_bus::Bus;
 use cdflow_console::api::{Login, Me, Session};
+use cdflow_protocol::wall_clock;
 use console::style;
 
 use crate::{Installation, client::Client, settings::Settings, show};
@@ -31,6 +32,9 @@ pub(crate) struct LoginLinkOptions {
     /// Base URL of the console for the link; that of the suite in `--state` unless set.
     #[arg(long)]
     console: Option<String>,
+    /// Project whose configuration has the person.
+    #[arg(long, env = "CDFLOW_PROJECT", default_value = "default")]
+    project: String,
     #[command(flatten)]
     installation: Installation,
 }
@@ -55,13 +59,13 @@ pub(crate) async fn login_link(options: &LoginLinkOptions) -> Result<()> {
         None => crate::up::console_url(&options.installation.state)?,
     };
     let bus = Bus::connect(&options.installation.bus("login-link")?).await?;
-    let bundle = bus.configuration().await?.load(crate::up::PROJECT).await?;
+    let bundle = bus.configuration().await?.load(&options.project).await?;
     let known = bundle.is_some_and(|(_, bytes)| names(&bytes).contains(&options.person));
     if !known {
         bail!("there is no Person document named `{}`: apply one first", options.person);
     }
     let access = Access::new(KvTokens::open(&bus).await?);
-    let token = access.issue(TokenKind::LoginLink, &options.person, Some(LINK_LIFETIME), show::now()).await?;
+    let token = access.issue(TokenKind::LoginLink, &options.person, Some(LINK_LIFETIME), wall_clock()).await?;
     show::line(format!("{}/login?token={}", console.trim_end_matches('/'), token.expose()));
     Ok(())
 }

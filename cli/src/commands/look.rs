@@ -66,28 +66,28 @@ pub(crate) async fn runs(client: &Client, options: &RunsOptions, json: bool) -> 
     let query =
         ListRuns { limit: Some(options.limit), pipeline: options.pipeline.clone(), status: options.status.clone() };
     let list: RunList = client.get("/runs", &query).await?;
-    if json { show::json(&list) } else { Ok(show::runs(&list.runs)) }
+    show::answer(json, &list, |list| show::runs(&list.runs))
 }
 
 pub(crate) async fn explain(client: &Client, options: &RunOption, json: bool) -> Result<()> {
     let explanation: Explanation = client.get(&format!("/runs/{}/explain", options.run), &()).await?;
-    if json { show::json(&explanation) } else { Ok(show::explanation(&explanation)) }
+    show::answer(json, &explanation, show::explanation)
 }
 
 pub(crate) async fn events(client: &Client, options: &RunOption, json: bool) -> Result<()> {
     let history: History = client.get(&format!("/runs/{}/events", options.run), &()).await?;
-    if json { show::json(&history) } else { Ok(show::history(&history)) }
+    show::answer(json, &history, show::history)
 }
 
 pub(crate) async fn board(client: &Client, json: bool) -> Result<()> {
     let board: Board = client.get("/board", &()).await?;
-    if json { show::json(&board) } else { Ok(show::board(&board)) }
+    show::answer(json, &board, show::board)
 }
 
 pub(crate) async fn trigger(client: &Client, command: &TriggerCommand, json: bool) -> Result<()> {
     let TriggerCommand::Log { limit } = command;
     let log: TriggerLog = client.get("/trigger/log", &ReadTriggerLog { limit: Some(*limit) }).await?;
-    if json { show::json(&log) } else { Ok(show::trigger_log(&log)) }
+    show::answer(json, &log, show::trigger_log)
 }
 
 pub(crate) async fn logs(client: &Client, options: &LogsOptions, json: bool) -> Result<()> {

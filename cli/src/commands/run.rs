@@ -36,7 +36,7 @@ pub(crate) enum RunCommand {
     Watch(WatchOptions),
     /// Stop a run now; what it changed is rolled back.
     Cancel(CancelOptions),
-    /// Roll back a stage of a run that is watched or has ended.
+    /// Roll back a stage of a run that goes on; after its end, `cdflow deploy` the version before.
     Rollback(RollbackOptions),
 }
 
@@ -164,7 +164,7 @@ async fn after_start(client: &Client, started: &StartedRun, no_watch: bool, json
 /// Sends a command and says what happened.
 pub(super) async fn command_run(client: &Client, path: &str, request: &impl Serialize, json: bool) -> Result<()> {
     let answer: CommandAnswer = client.post(path, request).await?;
-    if json { show::json(&answer) } else { Ok(show::line(&answer.message)) }
+    show::answer(json, &answer, |answer| show::line(&answer.message))
 }
 
 /// How a run looks unless said: a tree where a person looks, a timeline elsewhere.

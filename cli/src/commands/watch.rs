@@ -1,6 +1,6 @@
 //! Following a run: a live tree where a person looks, a line for each thing that happens elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use cdflow_console::api::{Outcome, RunStatus, RunView, event};
@@ -49,27 +49,52 @@ pub(crate) async fn follow_after(client: &Client, seen: &RunView, until: Until) 
     follow_from(client, &seen.id, until, screen).await
 }
 
+/// How long a console that has answered before may be away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How one connection ended.
+enum Connection {
+    /// Nothing more is to be seen.
+    Done,
+    /// In the middle.
+    Lost,
+}
+
 async fn follow_from(client: &Client, run: &str, until: Until, mut screen: Screen) -> Result<()> {
+    let mut lost: Option<Instant> = None;
     loop {
         match watch(client, run, until, &mut screen).await {
+            Ok(Connection::Done) => return Ok(()),
             // The console was restarted: the run goes on without it, and so do we.
-            Err(error) if error.downcast_ref::<Failure>().is_none() => {
-                tracing::debug!(%error, "connecting again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            ended => return ended,
+            Ok(Connection::Lost) => lost = Some(Instant::now()),
+            Err(error) if is_away(&error) && lost.is_some_and(|at| at.elapsed() < PATIENCE) => {}
+            Err(error) => return Err(error),
         }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-async fn watch(client: &Client, run: &str, until: Until, screen: &mut Screen) -> Result<()> {
+/// Whether the console, or what is in front of it, may answer otherwise in a moment.
+fn is_away(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(Failure::Unreachable { .. }) => true,
+        Some(Failure::Refused(problem)) => problem.status >= 500,
+        Some(Failure::Unexpected { status }) => *status >= 500,
+        _ => false,
+    }
+}
+
+async fn watch(client: &Client, run: &str, until: Until, screen: &mut Screen) -> Result<Connection> {
     let events = client.events(&format!("/runs/{run}/watch"), &()).await?;
     pin_mut!(events);
     let mut seen: Option<RunView> = None;
     let mut clock = tokio::time::interval(Duration::from_millis(250));
     loop {
         let event = tokio::select! {
-            event = events.next() => event.context("the console closed the connection")??,
+            event = events.next() => match event {
+                Some(Ok(event)) => event,
+                Some(Err(_)) | None => return Ok(Connection::Lost),
+            },
             _ = clock.tick() => {
                 if let Some(run) = &seen {
                     screen.redraw(run);
@@ -82,11 +107,11 @@ async fn watch(client: &Client, run: &str, until: Until, screen: &mut Screen) ->
                 serde_json::from_str(&event.data).context("a run that this version of cdflow understands")?;
             screen.show(&run)?;
             if is_reached(&run, until) {
-                return judge(&run);
+                return judge(&run).map(|()| Connection::Done);
             }
             seen = Some(run);
         } else if event.name == event::END {
-            return seen.as_ref().map_or(Ok(()), judge);
+            return seen.as_ref().map_or(Ok(()), judge).map(|()| Connection::Done);
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) use runs::{explanation, history, journal, runs, trigger_log};
 pub(crate) use timeline::Timeline;
 pub(crate) use tree::tree;
 use words::clock;
-pub(crate) use words::now;
+pub(crate) use words::counted;
 
 /// One line on standard output; a reader that has gone away (`| head`) is no error.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -44,6 +44,15 @@ pub(crate) fn diagnostic(place: &DiagnosticView) {
     if !place.help.is_empty() {
         aside(format!("    {}", style(&place.help).for_stderr().dim()));
     }
+}
+
+/// An answer of the console: JSON for scripts, else as `show` has it for people.
+pub(crate) fn answer<A: Serialize>(json: bool, answer: &A, show: impl FnOnce(&A)) -> anyhow::Result<()> {
+    if json {
+        return self::json(answer);
+    }
+    show(answer);
+    Ok(())
 }
 
 /// Pretty JSON on standard output.

@@ -6,7 +6,7 @@ use console::style;
 
 use super::{
     clock, line, print, table,
-    words::{ago, run_status},
+    words::{ago, counted, run_status},
 };
 
 /// `cdflow runs`.
@@ -117,6 +117,10 @@ pub(crate) fn journal(report: &Report) {
         line(format!("{} {place}: {}", style("✗").red(), found.reason));
     }
     if report.is_whole() {
-        line(format!("{} {} commits, nothing missing, nothing changed", style("✓").green(), report.commits()));
+        line(format!(
+            "{} {}, nothing missing, nothing changed",
+            style("✓").green(),
+            counted(report.commits(), "commit")
+        ));
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use cdflow_console::api::{ApprovalView, Outcome, RunView, StageStatus, StageView, StepKind, StepView};
-use cdflow_protocol::UnixMillis;
+use cdflow_protocol::{UnixMillis, wall_clock};
 use console::style;
 
 use super::{
     line,
-    words::{elapsed, now, outcome},
+    words::{elapsed, outcome},
 };
 
 /// Remembers what it has said of a run and says what is new.
@@ -67,7 +67,7 @@ impl Timeline {
 
     fn say(&mut self, news: &mut Vec<News>, key: &str, at: Option<UnixMillis>, text: impl FnOnce() -> String) {
         if self.said.insert(key.to_owned()) {
-            news.push(News { at: at.unwrap_or_else(now), text: text() });
+            news.push(News { at: at.unwrap_or_else(wall_clock), text: text() });
         }
     }
 

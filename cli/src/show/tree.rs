@@ -1,14 +1,15 @@
 //! A run as a tree of stages and steps.
 
 use cdflow_console::api::{RunView, StageStatus, StageView, StepStatus, StepView};
+use cdflow_protocol::wall_clock;
 use console::style;
 
-use super::words::{duration, elapsed, mark, now, run_status, stage_status};
+use super::words::{duration, elapsed, mark, run_status, stage_status};
 
 /// The lines of the tree; stages that have ended or not begun are folded unless `all`.
 pub(crate) fn tree(run: &RunView, all: bool) -> Vec<String> {
     let version = run.version.as_deref().unwrap_or_default();
-    let end = run.ended_ms.unwrap_or_else(now);
+    let end = run.ended_ms.unwrap_or_else(wall_clock);
     let mut lines = vec![format!(
         "{} {} {}  {}  {}",
         style(format!("run {}", run.number)).bold(),
@@ -31,7 +32,7 @@ pub(crate) fn tree(run: &RunView, all: bool) -> Vec<String> {
 fn add_stage(lines: &mut Vec<String>, stage: &StageView, last: bool, all: bool) {
     let strategy = stage.strategy.as_deref().map(|strategy| format!(" ({strategy})")).unwrap_or_default();
     let time = match (stage.started_ms, stage.ended_ms) {
-        (Some(start), end) => duration(end.unwrap_or_else(now) - start),
+        (Some(start), end) => duration(end.unwrap_or_else(wall_clock) - start),
         _ => String::new(),
     };
     lines.push(format!(
@@ -57,7 +58,7 @@ fn add_stage(lines: &mut Vec<String>, stage: &StageView, last: bool, all: bool) 
 
 fn add_step(lines: &mut Vec<String>, step: &StepView, bar: &str) {
     let time = match (step.started_ms, step.ended_ms) {
-        (Some(start), end) => style(duration(end.unwrap_or_else(now) - start)).dim().to_string(),
+        (Some(start), end) => style(duration(end.unwrap_or_else(wall_clock) - start)).dim().to_string(),
         _ => String::new(),
     };
     lines.push(format!("{bar} {} {}  {time}", mark(step.status, step.outcome), step.title));

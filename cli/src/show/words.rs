@@ -1,14 +1,11 @@
 //! States, times and durations in words.
 
+use std::fmt::Display;
+
 use cdflow_console::api::{Outcome, RunStatus, StageStatus, StepStatus};
-use cdflow_protocol::UnixMillis;
+use cdflow_protocol::{UnixMillis, wall_clock};
 use console::{StyledObject, style};
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
-
-pub(crate) fn now() -> UnixMillis {
-    let nanos = OffsetDateTime::now_utc().unix_timestamp_nanos();
-    i64::try_from(nanos / 1_000_000).unwrap_or_default()
-}
 
 /// `12 s`, `3 min`, `5 h`, `2 d`.
 pub(crate) fn duration(ms: i64) -> String {
@@ -20,9 +17,14 @@ pub(crate) fn duration(ms: i64) -> String {
     }
 }
 
+/// `1 error`, `2 errors`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, thing: &str) -> String {
+    if count == N::from(1) { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// How long ago.
 pub(crate) fn ago(time: UnixMillis) -> String {
-    format!("{} ago", duration(now() - time))
+    format!("{} ago", duration(wall_clock() - time))
 }
 
 /// Local wall-clock time.

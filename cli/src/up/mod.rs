@@ -25,13 +25,10 @@ pub(crate) use nats::write_private;
 
 use crate::settings::STATE_DIRECTORY;
 
-/// The project that a suite of one machine has.
-pub(crate) const PROJECT: &str = "default";
-
 /// `cdflow up`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct UpOptions {
-    /// Where everything is kept: the journal, the read model, credentials, logs.
+    /// Where everything is kept: the journal, the read model, fetched artifacts, credentials, logs.
     #[arg(long, default_value = STATE_DIRECTORY)]
     state: PathBuf,
     /// Where the console listens: pages and API.

@@ -5,6 +5,7 @@ use std::{ffi::OsString, fs, future::Future, path::Path};
 use anyhow::{Context as _, Result, bail};
 use cdflow_access::{Access, KvTokens, TokenKind};
 use cdflow_bus::{Bus, NewInstallation, Options as BusOptions, install};
+use cdflow_protocol::wall_clock;
 use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -66,16 +67,15 @@ fn start_all(
 ) -> Result<()> {
     let database = options.state.join("console.db");
     let console = [OsString::from("--listen"), options.listen.to_string().into(), "--database".into(), database.into()];
-    let trigger = [OsString::from("--trigger-http"), options.listen_events.to_string().into()];
-    let artifacts = [OsString::from("--artifact-cache"), options.state.join("artifacts").into()];
-    // Several suites of one machine may share a cache by saying so.
-    let artifacts: &[OsString] = if std::env::var_os("CDFLOW_ARTIFACT_CACHE").is_some() { &[] } else { &artifacts };
+    let trigger = [OsString::from("--listen"), options.listen_events.to_string().into()];
+    let executor = [OsString::from("--artifact-cache"), options.state.join("artifacts").into()];
+    let notifier = [OsString::from("--console-url"), console_url(options).into()];
     let mut service = Starter { bus, stop, services };
     service.start("orchestrator", cdflow_orchestrator::run, &[])?;
-    service.start("executor", cdflow_executor::run, artifacts)?;
+    service.start("executor", cdflow_executor::run, &executor)?;
     service.start("verifier", cdflow_verifier::run, &[])?;
     service.start("approval", cdflow_approval::run, &[])?;
-    service.start("notifier", cdflow_notifier::run, &[])?;
+    service.start("notifier", cdflow_notifier::run, &notifier)?;
     service.start("trigger", cdflow_trigger::run, &trigger)?;
     service.start("console", cdflow_console::run, &console)
 }
@@ -106,16 +106,21 @@ impl Starter<'_> {
     }
 }
 
+/// Where people and the command line reach the console.
+fn console_url(options: &UpOptions) -> String {
+    format!("http://{}", options.listen)
+}
+
 /// Leaves what the command line beside this process needs: where the server is, a session, a token for CI.
 async fn remember(options: &UpOptions, bus: &BusOptions) -> Result<()> {
-    let console = format!("http://{}", options.listen);
+    let console = console_url(options);
     write_connection(&options.state, bus, &console)?;
     fs::write(options.state.join("trigger-url"), format!("http://{}", options.listen_events))?;
 
     let connected = Bus::connect(&bus.named("up")).await?;
     let access = Access::new(KvTokens::open(&connected).await?);
     if !options.state.join("client.json").exists() {
-        let token = access.issue(TokenKind::Token, OPERATOR, None, show::now()).await?;
+        let token = access.issue(TokenKind::Token, OPERATOR, None, wall_clock()).await?;
         let settings = Settings { server: console, token: token.expose().to_owned(), person: OPERATOR.into() };
         settings.save_in(&options.state)?;
     }
@@ -126,6 +131,6 @@ async fn keep_ci_token(access: &Access, path: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let token = access.issue(TokenKind::Ci, "ci", None, show::now()).await?;
+    let token = access.issue(TokenKind::Ci, "ci", None, wall_clock()).await?;
     write_private(path, token.expose().as_bytes())
 }

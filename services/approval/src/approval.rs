@@ -47,6 +47,7 @@ pub mod codes {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Approval {
     request: Option<RequestApproval>,
+    requested_ms: UnixMillis,
     votes: Vec<Vote>,
     end: Option<Ended>,
 }
@@ -66,6 +67,11 @@ impl Approval {
     /// What is asked; `None` before the request has arrived.
     pub fn request(&self) -> Option<&RequestApproval> {
         self.request.as_ref()
+    }
+
+    /// When the request came, Unix milliseconds; 0 before it has.
+    pub fn requested_ms(&self) -> UnixMillis {
+        self.requested_ms
     }
 
     /// What people have said, oldest first.
@@ -195,8 +201,9 @@ impl Aggregate for Approval {
     fn apply(&mut self, event: &ApprovalEvent) {
         use approval_event::Kind;
         match &event.kind {
-            Some(Kind::Requested(ApprovalRequested { request: Some(request), .. })) if self.request.is_none() => {
+            Some(Kind::Requested(ApprovalRequested { request: Some(request), time_ms })) if self.request.is_none() => {
                 self.request = Some(request.clone());
+                self.requested_ms = *time_ms;
             }
             Some(Kind::Decided(ApprovalDecided { decision: Some(decision), time_ms })) => {
                 if let Some(request) = &self.request {
@@ -274,7 +281,7 @@ fn answer(id: &str, request: &RequestApproval, votes: &[Vote], end: &Ended) -> E
         decisions,
     };
     let signal = Signal {
-        id: format!("{id}.{}", word(end.outcome)),
+        id: format!("{id}.{}", end.outcome.word()),
         aggregate_id: request.run_id.clone(),
         payload: RunSignal { kind: Some(run_signal::Kind::Approval(answer)) }.encode_to_vec(),
         traceparent: request.traceparent.clone(),
@@ -294,16 +301,6 @@ fn ended(end: &Ended) -> ApprovalEvent {
         reason: end.reason.clone(),
         time_ms: end.time_ms,
     }))
-}
-
-pub(crate) fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Rejected => "rejected",
-        Outcome::Expired => "expired",
-        Outcome::Cancelled => "cancelled",
-        _ => "ended",
-    }
 }
 
 fn describe(group: &GroupProgress) -> String {

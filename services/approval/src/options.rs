@@ -6,6 +6,6 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Address and port for `/healthz` and `/readyz`. Not served without it.
-    #[arg(id = "approval-health", long = "approval-health", env = "CDFLOW_APPROVAL_HEALTH")]
+    #[arg(long, env = "CDFLOW_APPROVAL_HEALTH")]
     pub health: Option<SocketAddr>,
 }

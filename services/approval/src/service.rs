@@ -16,7 +16,7 @@ use crate::{Approval, Options, observe::Log};
 /// When it cannot start (bus, installation, address) or its journal is damaged.
 pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: CancellationToken) -> Result<()> {
     let bus = Bus::connect(&bus_options.named("approval")).await?;
-    let journal = JournalOptions::new(format!("approval-{}", std::process::id()));
+    let journal = JournalOptions::new(cdflow_telemetry::instance_name());
     let checks = vec![bus.health()];
     tokio::try_join!(
         async { Ok(cdflow_journal::serve::<Approval>(bus, journal, Arc::new(Log), stop.clone()).await?) },

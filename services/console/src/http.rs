@@ -13,7 +13,7 @@ mod session;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, MatchedPath, Request},
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
@@ -78,8 +78,29 @@ pub(crate) fn router(console: Console) -> Router {
 }
 
 /// Without the query: a login link carries its token there.
+///
+/// What changes something goes on in the trace of its caller, and is exported: the signal that it sends names it, and
+/// a run that a person starts hangs below it. Looking is logged only: pages and probes look all the time.
 fn request_span(request: &Request) -> tracing::Span {
-    tracing::info_span!("request", method = %request.method(), path = request.uri().path())
+    let (method, path) = (request.method(), request.uri().path());
+    if method.is_safe() {
+        return tracing::info_span!(target: "http", "request", %method, path);
+    }
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        "request",
+        %method,
+        path,
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = %method,
+        http.route = route,
+        url.path = path,
+        cdflow.service = "console",
+    );
+    let caller = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    cdflow_telemetry::adopt(&span, caller.unwrap_or_default());
+    span
 }
 
 /// Headers of every answer: nothing is loaded from elsewhere, framed, sniffed, or kept.
@@ -101,10 +122,4 @@ async fn protected(request: Request, next: Next) -> Response {
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// The clock of this machine, in Unix milliseconds.
-pub(crate) fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

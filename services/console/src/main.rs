@@ -1,22 +1,21 @@
 //! The console as a process of its own.
 
-use cdflow_telemetry::ServiceOptions;
+use cdflow_telemetry::{ServiceOptions, init, stop_signal};
 use clap::Parser;
 
 /// API, pages and the read model of cdflow.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "cdflow-console", version)]
 struct Arguments {
     #[command(flatten)]
     service: ServiceOptions,
     #[command(flatten)]
-    console: cdflow_console::Options,
+    options: cdflow_console::Options,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let _telemetry = cdflow_telemetry::init("console", &arguments.service.telemetry)?;
-    let bus = arguments.service.bus("console")?;
-    cdflow_console::run(arguments.console, bus, cdflow_telemetry::stop_signal()).await
+    let _telemetry = init("console", &arguments.service.telemetry)?;
+    cdflow_console::run(arguments.options, arguments.service.bus("console")?, stop_signal()).await
 }

@@ -27,8 +27,8 @@ impl Default for Limits {
 /// Unpacks a `.tar.gz` into a directory, which must be new. After an error it may hold a part.
 ///
 /// # Errors
-/// A sentence: it cannot be read, something in it would land or point outside the directory, is neither file, directory nor link, or it
-/// is larger than the limits.
+/// A sentence: it cannot be read, something in it would land or point outside the directory or is neither file, directory
+/// nor link, or it is larger than the limits.
 pub fn unpack(archive: &Path, into: &Path, limits: Limits) -> Result<(), String> {
     let file = File::open(archive).map_err(|e| format!("cannot open it: {e}"))?;
     fs::create_dir_all(into).map_err(|e| format!("cannot create {}: {e}", into.display()))?;
@@ -106,7 +106,7 @@ fn stays_inside(from: &Path, target: &Path) -> bool {
     true
 }
 
-/// Whether a name can be that of one file in a directory.
+/// The name of one file in a directory, made of any text; different texts can have the same.
 pub(crate) fn file_name(text: &str) -> PathBuf {
     let safe: String = text
         .chars()

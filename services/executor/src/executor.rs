@@ -3,7 +3,6 @@
 use cdflow_pipeline::plan::Target;
 use cdflow_protocol::v1::{ErrorClass, Task, TaskResult, Verb, VerbTask, task::Work};
 use cdflow_worker::{Handler, TaskContext, failed, succeeded};
-use tracing::Instrument as _;
 
 use crate::{
     error::Error,
@@ -87,22 +86,11 @@ impl Handler for Executor {
         let (log, lines) = StepLog::new(redactor, context.delivery);
         let publisher = log::publish(context.bus.clone(), &task, lines);
 
-        let span = tracing::info_span!(
-            "execute",
-            otel.name = format!("execute {}", task.step_id),
-            cicd.pipeline.run.id = %task.run_id,
-            cicd.pipeline.task.name = %task.step_id,
-            cicd.worker.id = %task.pool,
-        );
-        cdflow_telemetry::adopt(&span, &task.traceparent);
-        let work = async {
-            match &task.work {
-                Some(Work::Verb(verb)) => self.verb(verb, &context, &log).await,
-                Some(Work::Script(script)) => script::run(&task, script, &context, &log).await,
-                _ => failed(ErrorClass::Configuration, "CDF-5106: this executor cannot do such a task: is it too old?"),
-            }
+        let result = match &task.work {
+            Some(Work::Verb(verb)) => self.verb(verb, &context, &log).await,
+            Some(Work::Script(script)) => script::run(&task, script, &context, &log).await,
+            _ => failed(ErrorClass::Configuration, "CDF-5106: this executor cannot do such a task: is it too old?"),
         };
-        let result = work.instrument(span).await;
         // The log is complete before the step is: whoever follows it sees its end.
         drop(log);
         if let Err(error) = publisher.await {

@@ -29,7 +29,9 @@ pub use log::{Line, StepLog};
 pub use options::Options;
 pub use redact::Redactor;
 
+use anyhow::{Context as _, Result, ensure};
 use cdflow_bus::Bus;
+use cdflow_telemetry::health;
 use cdflow_worker::{Worker, WorkerOptions};
 use futures::future::try_join_all;
 use platform::Surroundings;
@@ -38,29 +40,34 @@ use tokio_util::sync::CancellationToken;
 /// Does the tasks of all its pools until `stop`.
 ///
 /// # Errors
-/// When there is no installation to work for, or the server refuses a subscription.
-pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: CancellationToken) -> anyhow::Result<()> {
+/// When it cannot start (pools, bus, installation, address), or the server refuses a subscription.
+pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: CancellationToken) -> Result<()> {
+    let pools: Vec<&str> = options.pools.iter().map(|pool| pool.trim()).filter(|pool| !pool.is_empty()).collect();
+    ensure!(!pools.is_empty(), "no pool to work for: name one with `--pools`");
     let http = reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(5)).build()?;
     let artifacts = ArtifactCache::new(std::path::absolute(&options.artifact_cache)?, http.clone());
     let surroundings = Surroundings { http, artifacts, keep_releases: options.keep_releases };
     script::end_orphans();
-    let instance = options.instance.clone().unwrap_or_else(default_name);
+    let instance = options.instance.clone().unwrap_or_else(cdflow_telemetry::instance_name);
     let bus = Bus::connect(&bus_options).await?;
-    let workers = options.pools.iter().map(|pool| {
+    let checks = vec![bus.health()];
+    let workers = pools.iter().map(|pool| {
         let worker_options = WorkerOptions {
             slots: options.slots,
             lease: options.lease,
             finish_within: options.finish_within,
-            ..WorkerOptions::new("executor", pool, &instance)
+            ..WorkerOptions::new("executor", *pool, &instance)
         };
         Worker::new(bus.clone(), worker_options).run(Executor::new(surroundings.clone()), stop.clone())
     });
-    tracing::info!(executor = %instance, pools = %options.pools.join(","), "ready for tasks");
-    try_join_all(workers).await?;
+    tracing::info!(executor = %instance, pools = %pools.join(","), "ready for tasks");
+    tokio::try_join!(async { Ok(try_join_all(workers).await?) }, async {
+        match options.health {
+            Some(address) => health::serve(address, checks, stop.clone())
+                .await
+                .with_context(|| format!("answer health checks on {address}")),
+            None => Ok(()),
+        }
+    })?;
     Ok(())
-}
-
-fn default_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "executor".into());
-    format!("{}-{}", host.trim(), std::process::id())
 }

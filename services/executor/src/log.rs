@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use async_nats::jetstream::message::PublishMessage;
@@ -13,6 +13,7 @@ use cdflow_bus::Bus;
 use cdflow_protocol::{
     UnixMillis, streams, subjects,
     v1::{LogLine, Task},
+    wall_clock,
 };
 use prost::Message as _;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -65,7 +66,7 @@ impl StepLog {
     /// A line of somebody's output.
     pub fn write(&self, text: &str, stderr: bool) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let line = Line { number, time_ms: now(), text: self.redactor.redact(text), stderr };
+        let line = Line { number, time_ms: wall_clock(), text: self.redactor.redact(text), stderr };
         // Nobody listens any more when the step has ended: a late line is of no use.
         let _ = self.lines.send(line);
     }
@@ -79,11 +80,6 @@ impl StepLog {
     pub(crate) fn longest_secret(&self) -> usize {
         self.redactor.longest()
     }
-}
-
-fn now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis::try_from(since.as_millis()).unwrap_or(UnixMillis::MAX)
 }
 
 /// Publishes lines to LOGS, grouped, until the log is dropped. Lines that the server does not take within a while are

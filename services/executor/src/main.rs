@@ -1,21 +1,21 @@
-//! `cdflow-executor`: the executor as a process of its own.
+//! The executor as a process of its own.
 
+use cdflow_telemetry::{ServiceOptions, init, stop_signal};
 use clap::Parser;
 
 /// Does verbs and scripts near the targets.
 #[derive(Parser)]
 #[command(name = "cdflow-executor", version)]
-struct Command {
+struct Arguments {
     #[command(flatten)]
-    service: cdflow_telemetry::ServiceOptions,
+    service: ServiceOptions,
     #[command(flatten)]
-    executor: cdflow_executor::Options,
+    options: cdflow_executor::Options,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let command = Command::parse();
-    let _telemetry = cdflow_telemetry::init("executor", &command.service.telemetry)?;
-    let stop = cdflow_telemetry::stop_signal();
-    cdflow_executor::run(command.executor, command.service.bus("executor")?, stop).await
+    let arguments = Arguments::parse();
+    let _telemetry = init("executor", &arguments.service.telemetry)?;
+    cdflow_executor::run(arguments.options, arguments.service.bus("executor")?, stop_signal()).await
 }

@@ -1,32 +1,35 @@
 //! Settings of the executor.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// What an executor takes on.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Pools whose tasks are done here, separated by commas. An infrastructure names the pool that can reach it.
-    #[arg(long = "pools", env = "CDFLOW_EXECUTOR_POOLS", value_delimiter = ',', default_value = "default")]
+    #[arg(long, env = "CDFLOW_EXECUTOR_POOLS", value_delimiter = ',', default_value = "default")]
     pub pools: Vec<String>,
-    /// Name of this executor, unique in its pools. Without it: host name and process number.
-    #[arg(long = "executor-name", env = "CDFLOW_EXECUTOR_NAME")]
+    /// Name of this instance, for people. Without it: the machine's name and the process id.
+    #[arg(long, env = "CDFLOW_EXECUTOR_INSTANCE")]
     pub instance: Option<String>,
     /// Most tasks at the same time in each pool.
-    #[arg(long = "executor-slots", env = "CDFLOW_EXECUTOR_SLOTS", default_value_t = 1_024)]
+    #[arg(long, env = "CDFLOW_EXECUTOR_SLOTS", default_value_t = 1_024)]
     pub slots: usize,
     /// Seconds without an answer from NATS after which running tasks are stopped. The same for all executors of a pool:
     /// another one takes a task over after twice this time and the time to stop.
-    #[arg(long = "executor-lease", env = "CDFLOW_EXECUTOR_LEASE", default_value = "5", value_parser = seconds)]
+    #[arg(long = "lease-seconds", env = "CDFLOW_EXECUTOR_LEASE_SECONDS", default_value = "5", value_parser = seconds)]
     pub lease: Duration,
     /// Seconds that running tasks may take to end when the executor is stopped.
-    #[arg(long = "executor-finish", env = "CDFLOW_EXECUTOR_FINISH", default_value = "20", value_parser = seconds)]
+    #[arg(long = "finish-seconds", env = "CDFLOW_EXECUTOR_FINISH_SECONDS", default_value = "20", value_parser = seconds)]
     pub finish_within: Duration,
     /// Directory of fetched artifacts, kept by digest. Executors on one machine may share it.
-    #[arg(long, env = "CDFLOW_ARTIFACT_CACHE", default_value = ".cdflow/artifacts")]
+    #[arg(long, env = "CDFLOW_EXECUTOR_ARTIFACT_CACHE", default_value = ".cdflow/artifacts")]
     pub artifact_cache: PathBuf,
     /// Unpacked releases that stay on a host, the live one included: what a rollback needs not fetch again.
-    #[arg(long, env = "CDFLOW_KEEP_RELEASES", default_value_t = 5)]
+    #[arg(long, env = "CDFLOW_EXECUTOR_KEEP_RELEASES", default_value_t = 5)]
     pub keep_releases: usize,
+    /// Address and port for `/healthz` and `/readyz`. Not served without it.
+    #[arg(long, env = "CDFLOW_EXECUTOR_HEALTH")]
+    pub health: Option<SocketAddr>,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             finish_within: Duration::from_secs(20),
             artifact_cache: ".cdflow/artifacts".into(),
             keep_releases: 5,
+            health: None,
         }
     }
 }
@@ -69,6 +73,6 @@ mod tests {
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Options::default()));
         let parsed = Command::try_parse_from(["executor", "--pools", "dmz,office"]).expect("parses").options;
         assert_eq!(parsed.pools, ["dmz", "office"]);
-        assert!(Command::try_parse_from(["executor", "--executor-lease", "0"]).is_err());
+        assert!(Command::try_parse_from(["executor", "--lease-seconds", "0"]).is_err());
     }
 }

@@ -148,5 +148,5 @@ fn of_stage(run: &LiveRun, stage_id: &str) -> Details {
 }
 
 fn ending(outcome: Outcome, reason: &str) -> Details {
-    Details::from_iter([("outcome".to_owned(), json!(words::exact(outcome))), ("reason".to_owned(), json!(reason))])
+    Details::from_iter([("outcome".to_owned(), json!(outcome.word())), ("reason".to_owned(), json!(reason))])
 }

@@ -1,11 +1,11 @@
 //! How far the feed has come: the feed itself says so, so there is nothing that could disagree with it.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use async_nats::{header, jetstream::stream::LastRawMessageErrorKind};
 use cdflow_bus::Bus;
-use cdflow_protocol::{UnixMillis, streams, v1::Commit};
+use cdflow_protocol::{UnixMillis, streams, v1::Commit, wall_clock};
 
 /// What the stream `EVENTS` holds of the commit that was told last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Told {
         Ok(match through {
             Some((commit, ids)) => Self::Through { commit, ids },
             None if max_age.is_zero() => Self::Before(0),
-            None => Self::Before(now().saturating_sub(i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX))),
+            None => Self::Before(wall_clock().saturating_sub(i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX))),
         })
     }
 
@@ -66,12 +66,6 @@ impl Told {
 fn commit_of(id: &str) -> Option<(u64, u64)> {
     let mut parts = id.split('-');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-fn now() -> UnixMillis {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

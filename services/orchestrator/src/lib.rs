@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use cdflow_bus::{Bus, Options as BusOptions};
 use cdflow_engine::{Lock, Run};
 use cdflow_journal::NoObserver;
+use cdflow_telemetry::health;
 use tokio_util::sync::CancellationToken;
 
 pub use options::Options;
@@ -21,11 +22,19 @@ pub use spans::SpanObserver;
 /// Runs until `stop`.
 ///
 /// # Errors
-/// When the bus cannot be reached at the start, or the journal is damaged.
+/// When it cannot start (bus, installation, address) or its journal is damaged.
 pub async fn run(options: Options, bus: BusOptions, stop: CancellationToken) -> Result<()> {
     let bus = Bus::connect(&bus).await?;
+    let checks = vec![bus.health()];
     let runs = cdflow_journal::serve::<Run>(bus.clone(), options.journal(), Arc::new(SpanObserver), stop.clone());
-    let locks = cdflow_journal::serve::<Lock>(bus, options.journal(), Arc::new(NoObserver), stop);
-    tokio::try_join!(async { runs.await.context("runs") }, async { locks.await.context("locks") })?;
+    let locks = cdflow_journal::serve::<Lock>(bus, options.journal(), Arc::new(NoObserver), stop.clone());
+    tokio::try_join!(async { runs.await.context("runs") }, async { locks.await.context("locks") }, async {
+        match options.health {
+            Some(address) => health::serve(address, checks, stop.clone())
+                .await
+                .with_context(|| format!("answer health checks on {address}")),
+            None => Ok(()),
+        }
+    })?;
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! The orchestrator in a process of its own.
+//! The orchestrator as a process of its own.
 
-use cdflow_telemetry::ServiceOptions;
+use cdflow_telemetry::{ServiceOptions, init, stop_signal};
 use clap::Parser;
 
 /// Owns runs and locks.
 #[derive(Parser)]
-#[command(version)]
-struct CommandLine {
+#[command(name = "cdflow-orchestrator", version)]
+struct Arguments {
     #[command(flatten)]
     service: ServiceOptions,
     #[command(flatten)]
@@ -15,8 +15,7 @@ struct CommandLine {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let CommandLine { service, options } = CommandLine::parse();
-    let _telemetry = cdflow_telemetry::init("cdflow-orchestrator", &service.telemetry)?;
-    let stop = cdflow_telemetry::stop_signal();
-    cdflow_orchestrator::run(options, service.bus("orchestrator")?, stop).await
+    let arguments = Arguments::parse();
+    let _telemetry = init("orchestrator", &arguments.service.telemetry)?;
+    cdflow_orchestrator::run(arguments.options, arguments.service.bus("orchestrator")?, stop_signal()).await
 }

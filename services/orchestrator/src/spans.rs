@@ -3,10 +3,19 @@
 //! Attribute names follow OpenTelemetry's semantic conventions for CI/CD
 //! (<https://opentelemetry.io/docs/specs/semconv/cicd/>) where they have one.
 
-use cdflow_engine::{Run, trace};
+use cdflow_engine::Run;
 use cdflow_journal::{Observer, StoredEntry};
-use cdflow_protocol::v1::{Outcome, RunFinished, StageFinished, StepFinished, run_event};
-use cdflow_telemetry::spans::{FinishedSpan, emit};
+use cdflow_protocol::{
+    ids, trace,
+    v1::{ErrorClass, RunFinished, StageFinished, StepFinished, run_event},
+};
+use cdflow_telemetry::{
+    cicd,
+    spans::{FinishedSpan, SpanKind, emit},
+};
+
+/// For [`cicd::SERVICE`].
+const SERVICE: &str = "orchestrator";
 
 /// Emits a span for everything that ends.
 pub struct SpanObserver;
@@ -29,6 +38,8 @@ impl Observer<Run> for SpanObserver {
 
 fn step_span(run: &str, step: &StepFinished) -> FinishedSpan {
     FinishedSpan {
+        service: SERVICE,
+        kind: SpanKind::Internal,
         trace_id: String::new(),
         span_id: trace::step_span(run, &step.stage_id, &step.step_id, step.attempt),
         parent_span_id: trace::stage_span(run, &step.stage_id),
@@ -36,27 +47,35 @@ fn step_span(run: &str, step: &StepFinished) -> FinishedSpan {
         start_ms: step.started_ms,
         end_ms: step.time_ms,
         attributes: vec![
-            ("cicd.pipeline.task.name", step.step_id.clone()),
-            ("cicd.pipeline.task.run.id", format!("{run}/{}/{}/{}", step.stage_id, step.step_id, step.attempt)),
-            ("cicd.pipeline.task.run.result", result(step.outcome()).into()),
+            (cicd::RUN, run.to_owned()),
+            (cicd::STAGE, step.stage_id.clone()),
+            (cicd::TASK, step.step_id.clone()),
+            (cicd::TASK_RUN, ids::task_id(run, &step.stage_id, &step.step_id, step.attempt)),
+            (cicd::TASK_RESULT, cicd::result(step.outcome()).into()),
         ],
-        error: failure(step.outcome(), &step.message),
+        error: cicd::failure(step.outcome(), step.error_class(), &step.message),
     }
 }
 
 fn stage_span(run: &str, stage: &StageFinished) -> FinishedSpan {
     FinishedSpan {
+        service: SERVICE,
+        kind: SpanKind::Internal,
         trace_id: String::new(),
         span_id: trace::stage_span(run, &stage.stage_id),
         parent_span_id: trace::run_span(run),
         name: format!("stage {}", stage.stage_id),
-        start_ms: stage.started_ms,
+        // A stage that was skipped has never started.
+        start_ms: if stage.started_ms > 0 { stage.started_ms } else { stage.time_ms },
         end_ms: stage.time_ms,
         attributes: vec![
-            ("cicd.pipeline.task.name", stage.stage_id.clone()),
-            ("cicd.pipeline.task.run.result", result(stage.outcome()).into()),
+            (cicd::RUN, run.to_owned()),
+            (cicd::STAGE, stage.stage_id.clone()),
+            (cicd::TASK, stage.stage_id.clone()),
+            (cicd::TASK_RUN, format!("{run}.{}", stage.stage_id)),
+            (cicd::TASK_RESULT, cicd::result(stage.outcome()).into()),
         ],
-        error: failure(stage.outcome(), &stage.reason),
+        error: cicd::failure(stage.outcome(), ErrorClass::Unspecified, &stage.reason),
     }
 }
 
@@ -65,6 +84,8 @@ fn run_span(id: &str, run: &Run, end: &RunFinished) -> FinishedSpan {
     let pipeline = plan.map(|plan| plan.pipeline.clone()).unwrap_or_default();
     let version = plan.and_then(|plan| plan.artifact.as_ref()).map(|artifact| artifact.version.clone());
     FinishedSpan {
+        service: SERVICE,
+        kind: SpanKind::Server,
         trace_id: String::new(),
         span_id: trace::run_span(id),
         parent_span_id: run.cause_span().unwrap_or_default(),
@@ -72,28 +93,13 @@ fn run_span(id: &str, run: &Run, end: &RunFinished) -> FinishedSpan {
         start_ms: end.started_ms,
         end_ms: end.time_ms,
         attributes: vec![
-            ("cicd.pipeline.name", pipeline),
-            ("cicd.pipeline.run.id", id.to_owned()),
-            ("cicd.pipeline.result", result(end.outcome()).into()),
+            (cicd::ACTION, "RUN".into()),
+            (cicd::PIPELINE, pipeline),
+            (cicd::RUN, id.to_owned()),
+            (cicd::RESULT, cicd::result(end.outcome()).into()),
             ("cdflow.run.number", run.number().unwrap_or_default().to_string()),
             ("cdflow.version", version.unwrap_or_default()),
         ],
-        error: failure(end.outcome(), &end.reason),
+        error: cicd::failure(end.outcome(), ErrorClass::Unspecified, &end.reason),
     }
-}
-
-/// The values of `cicd.pipeline.result`.
-fn result(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded | Outcome::Ignored | Outcome::Superseded => "success",
-        Outcome::Skipped => "skip",
-        Outcome::Cancelled => "cancellation",
-        Outcome::Expired => "timeout",
-        Outcome::Failed | Outcome::RolledBack | Outcome::Rejected => "failure",
-        Outcome::Unspecified => "error",
-    }
-}
-
-fn failure(outcome: Outcome, reason: &str) -> Option<String> {
-    matches!(result(outcome), "failure" | "timeout" | "error").then(|| reason.to_owned())
 }

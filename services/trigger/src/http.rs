@@ -15,7 +15,7 @@ use axum::{
 };
 use cdflow_access::{Access, bearer_token};
 use cdflow_bus::Bus;
-use cdflow_protocol::{streams, subjects};
+use cdflow_protocol::{streams, subjects, wall_clock};
 use cdflow_telemetry::health::{self, Check};
 use cloudevents::AttributesReader as _;
 use tokio::net::TcpListener;
@@ -105,7 +105,7 @@ impl Edge {
         let Some(access) = &self.access else { return Ok(()) };
         let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer_token(presented).map_err(cdflow_access::Error::from)?;
-        access.authenticate_ci(token, now()).await?;
+        access.authenticate_ci(token, wall_clock()).await?;
         Ok(())
     }
 
@@ -126,10 +126,4 @@ impl Edge {
 
 fn is_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
-}
-
-fn now() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -64,7 +64,7 @@ pub fn read(
                 _ => None,
             };
             let traceparent = traceparent.map_or_else(|| seen.traceparent.clone(), ToOwned::to_owned);
-            (EventSeen { config_revision, traceparent, ..seen }, reading)
+            (EventSeen { config_revision, traceparent, received_ms: message.time_ms, ..seen }, reading)
         }
         Err(reason) => {
             // It has no identity of its own that could be trusted: its place in the stream is one.
@@ -74,6 +74,7 @@ pub fn read(
                 subject: "malformed event".into(),
                 ignored_because: reason_of(&reason),
                 config_revision,
+                received_ms: message.time_ms,
                 ..Default::default()
             };
             (seen, Reading::Malformed)

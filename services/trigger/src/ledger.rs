@@ -64,7 +64,7 @@ impl TriggerLedger {
         for request in seen.starts {
             match self.obstacle(&request, &seen.digest, &starting) {
                 Some(reason) => not_started.push(reason),
-                None => starting.start(request, &seen.digest, &seen.traceparent),
+                None => starting.start(request, &seen.digest, &seen.traceparent, seen.received_ms),
             }
         }
         if !seen.ignored_because.is_empty() {
@@ -107,7 +107,7 @@ impl TriggerLedger {
             return Ok(Decision::nothing());
         }
         let mut starting = Starting::after(self, now);
-        starting.start(request, "", "");
+        starting.start(request, "", "", 0);
         Ok(starting.decision())
     }
 }
@@ -200,7 +200,7 @@ impl Starting {
         self.keys.contains(&Key::run(run_id)) || artifact.is_some_and(|key| self.keys.contains(key))
     }
 
-    fn start(&mut self, request: RequestRun, digest: &str, traceparent_of_event: &str) {
+    fn start(&mut self, request: RequestRun, digest: &str, traceparent_of_event: &str, received_ms: UnixMillis) {
         self.last_number += 1;
         let number = self.last_number;
         self.numbers.push(number);
@@ -218,6 +218,7 @@ impl Starting {
                 initiator: request.initiator.clone(),
                 cause: request.cause.clone(),
                 time_ms: self.now,
+                received_ms,
             })),
         });
         let traceparent =

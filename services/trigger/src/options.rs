@@ -17,27 +17,16 @@ pub enum Authentication {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Project whose pipelines are started.
-    #[arg(id = "trigger-project", long = "trigger-project", env = "CDFLOW_TRIGGER_PROJECT", default_value = "default")]
+    #[arg(long, env = "CDFLOW_PROJECT", default_value = "default")]
     pub project: String,
     /// Address and port for CI events over HTTP, `/healthz`, `/readyz` and `/metrics`.
-    #[arg(id = "trigger-http", long = "trigger-http", env = "CDFLOW_TRIGGER_HTTP", default_value = "127.0.0.1:7701")]
-    pub http: SocketAddr,
+    #[arg(long, env = "CDFLOW_TRIGGER_LISTEN", default_value = "127.0.0.1:7701")]
+    pub listen: SocketAddr,
     /// Who may publish events over HTTP.
-    #[arg(
-        id = "trigger-authentication",
-        long = "trigger-authentication",
-        env = "CDFLOW_TRIGGER_AUTHENTICATION",
-        value_enum,
-        default_value = "tokens"
-    )]
+    #[arg(long, env = "CDFLOW_TRIGGER_AUTHENTICATION", value_enum, default_value = "tokens")]
     pub authentication: Authentication,
     /// Largest event that is read, in bytes.
-    #[arg(
-        id = "trigger-max-event-bytes",
-        long = "trigger-max-event-bytes",
-        env = "CDFLOW_TRIGGER_MAX_EVENT_BYTES",
-        default_value_t = 262_144
-    )]
+    #[arg(long, env = "CDFLOW_TRIGGER_MAX_EVENT_BYTES", default_value_t = 262_144)]
     pub max_event_bytes: usize,
 }
 
@@ -45,7 +34,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             project: "default".into(),
-            http: SocketAddr::from(([127, 0, 0, 1], 7701)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7701)),
             authentication: Authentication::Tokens,
             max_event_bytes: 262_144,
         }
@@ -56,11 +45,11 @@ impl Options {
     /// # Errors
     /// When anybody on the network could start a release.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.authentication == Authentication::None && !self.http.ip().is_loopback() {
+        if self.authentication == Authentication::None && !self.listen.ip().is_loopback() {
             bail!(
-                "CDF-6106: {} is not a loopback address, and with `--trigger-authentication none` anybody who reaches \
+                "CDF-6106: {} is not a loopback address, and with `--authentication none` anybody who reaches \
                  it could start a release: use `tokens`, or listen on 127.0.0.1",
-                self.http
+                self.listen
             );
         }
         Ok(())

@@ -22,8 +22,9 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
         Authentication::Tokens => Some(Access::new(KvTokens::open(&bus).await?)),
         Authentication::None => None,
     };
-    let listener =
-        TcpListener::bind(options.http).await.with_context(|| format!("listen for CI events on {}", options.http))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("listen for CI events on {}", options.listen))?;
     tracing::info!(address = %listener.local_addr()?, project = options.project, "taking CI events");
 
     let counts = Arc::new(Counts::default());
@@ -36,7 +37,7 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
     };
     let consumer =
         Consumer { bus: bus.clone(), project: options.project, max_event_bytes: options.max_event_bytes, counts };
-    let journal = JournalOptions::new(format!("trigger-{}", std::process::id()));
+    let journal = JournalOptions::new(cdflow_telemetry::instance_name());
     tokio::try_join!(
         async { Ok(cdflow_journal::serve::<TriggerLedger>(bus, journal, Arc::new(Log), stop.clone()).await?) },
         consumer.run(stop.clone()),

@@ -186,7 +186,7 @@ async fn a_killed_server_loses_and_doubles_nothing() {
 #[tokio::test]
 async fn it_refuses_to_listen_to_the_world_without_authentication() {
     let options =
-        Options { http: "0.0.0.0:0".parse().unwrap(), authentication: Authentication::None, ..Options::default() };
+        Options { listen: "0.0.0.0:0".parse().unwrap(), authentication: Authentication::None, ..Options::default() };
     let bus = cdflow_bus::Options::new("nats://127.0.0.1:1", "test");
     let error = cdflow_trigger::run(options, bus, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.starts_with("CDF-6106: 0.0.0.0:0 is not a loopback address"), "{error}");

@@ -28,6 +28,7 @@
 //! ```
 
 pub mod collector;
+mod observe;
 mod options;
 mod service;
 mod verification;

@@ -19,33 +19,16 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Options {
     /// What this instance does.
-    #[arg(
-        id = "verifier-role",
-        long = "verifier-role",
-        env = "CDFLOW_VERIFIER_ROLE",
-        value_enum,
-        default_value = "all"
-    )]
+    #[arg(long, env = "CDFLOW_VERIFIER_ROLE", value_enum, default_value = "all")]
     pub role: Role,
     /// Pools whose instances this one can reach, separated by commas.
-    #[arg(
-        id = "verifier-pools",
-        long = "verifier-pools",
-        env = "CDFLOW_VERIFIER_POOLS",
-        value_delimiter = ',',
-        default_value = "default"
-    )]
+    #[arg(long, env = "CDFLOW_VERIFIER_POOLS", value_delimiter = ',', default_value = "default")]
     pub pools: Vec<String>,
     /// Stages that are read at the same time in each pool.
-    #[arg(
-        id = "verifier-collections",
-        long = "verifier-collections",
-        env = "CDFLOW_VERIFIER_COLLECTIONS",
-        default_value_t = 1_024
-    )]
+    #[arg(long, env = "CDFLOW_VERIFIER_COLLECTIONS", default_value_t = 1_024)]
     pub collections: usize,
-    /// Address and port of `/healthz` and `/readyz`; nothing listens without it.
-    #[arg(id = "verifier-health", long = "verifier-health", env = "CDFLOW_VERIFIER_HEALTH")]
+    /// Address and port for `/healthz` and `/readyz`. Not served without it.
+    #[arg(long, env = "CDFLOW_VERIFIER_HEALTH")]
     pub health: Option<SocketAddr>,
 }
 
@@ -63,10 +46,10 @@ impl Options {
             return Ok(());
         }
         if self.pools.iter().all(|pool| pool.trim().is_empty()) {
-            bail!("no pool to collect in: name one with `--verifier-pools`, or set `--verifier-role decide`");
+            bail!("no pool to collect in: name one with `--pools`, or set `--role decide`");
         }
         if self.collections == 0 {
-            bail!("`--verifier-collections 0` leaves nothing to read: set at least 1");
+            bail!("`--collections 0` leaves nothing to read: set at least 1");
         }
         Ok(())
     }
@@ -92,13 +75,13 @@ mod tests {
 
     #[test]
     fn options_that_leave_nothing_to_do_are_refused() {
-        let pools = parsed(&["--verifier-pools", "dmz,edge", "--verifier-role", "collect"]);
+        let pools = parsed(&["--pools", "dmz,edge", "--role", "collect"]);
         assert_eq!(
             (pools.pools.as_slice(), pools.role),
             (["dmz".to_owned(), "edge".to_owned()].as_slice(), Role::Collect)
         );
-        assert!(parsed(&["--verifier-pools", " "]).check().is_err());
-        assert!(parsed(&["--verifier-pools", " ", "--verifier-role", "decide"]).check().is_ok());
-        assert!(parsed(&["--verifier-collections", "0"]).check().is_err());
+        assert!(parsed(&["--pools", " "]).check().is_err());
+        assert!(parsed(&["--pools", " ", "--role", "decide"]).check().is_ok());
+        assert!(parsed(&["--collections", "0"]).check().is_err());
     }
 }

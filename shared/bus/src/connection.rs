@@ -126,6 +126,9 @@ pub(crate) fn context(client: Client) -> Context {
 }
 
 pub(crate) async fn connect(options: &Options) -> Result<(Client, watch::Receiver<Option<String>>), Error> {
+    // The process may link two implementations of the same algorithms (an HTTP client brings one), and then TLS panics
+    // unless one is the default. Choosing twice is an error, and all the same: whoever was first has chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (report, health) = watch::channel(None);
     let service = options.name.clone();
     let report = Arc::new(report);

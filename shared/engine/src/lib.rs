@@ -42,7 +42,6 @@
 
 pub mod lock;
 pub mod run;
-pub mod trace;
 
 pub use lock::Lock;
 pub use run::Run;

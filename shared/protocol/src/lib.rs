@@ -6,8 +6,11 @@
 pub mod ids;
 pub mod streams;
 pub mod subjects;
+pub mod trace;
 
+mod clock;
 mod fence;
+mod words;
 
 /// Generated from `proto/cdflow/v1`.
 #[allow(missing_docs, clippy::all)]
@@ -15,6 +18,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/cdflow.v1.rs"));
 }
 
+pub use clock::wall_clock;
 pub use ids::{AggregateKind, Partition, PartitionCount};
 
 /// Milliseconds since the Unix epoch; the only form in which time goes over the bus and into a decision.

@@ -4,6 +4,8 @@
 //! process loses the spans that it had not exported; spans of runs, stages and steps come from the journal and are sent
 //! again by the next owner under the same ids (see [`spans`]).
 
+mod allocator;
+pub mod cicd;
 pub mod health;
 mod logs;
 mod service;

@@ -1,11 +1,14 @@
 //! Logs to standard error, spans to an OTLP collector.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, time::Duration};
 
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _,
+};
 
 use crate::spans::JournalIds;
 
@@ -62,7 +65,10 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Keeps the exporter running; sends what is left when dropped.
+/// How long the end of a process waits for a collector that does not answer.
+const LAST_SPANS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Keeps the exporter running; sends what is left when dropped, and waits at most three seconds for that.
 #[must_use = "spans are only sent while this lives"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
@@ -71,7 +77,7 @@ pub struct Telemetry {
 impl Drop for Telemetry {
     fn drop(&mut self) {
         if let Some(provider) = self.provider.take()
-            && let Err(error) = provider.shutdown()
+            && let Err(error) = provider.shutdown_with_timeout(LAST_SPANS_WITHIN)
         {
             tracing::debug!(%error, "the last spans were not sent");
         }
@@ -92,15 +98,24 @@ pub fn init(service: &str, options: &TelemetryOptions) -> Result<Telemetry, Tele
         LogFormat::Text => lines.with_target(false).with_filter(filter).boxed(),
         LogFormat::Json => lines.json().with_filter(filter).boxed(),
     };
-    let spans = provider.as_ref().map(|provider| {
-        let ours = EnvFilter::new("off,cdflow=info");
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("cdflow")).with_filter(ours)
-    });
+    let spans = provider.as_ref().map(exported);
     tracing_subscriber::registry().with(lines).with(spans).try_init().map_err(|_| TelemetryError::Twice)?;
     if let Some(provider) = &provider {
         global::set_tracer_provider(provider.clone());
     }
     Ok(Telemetry { provider })
+}
+
+/// Our own spans, whatever is logged: those of libraries are of no use to who follows a run.
+fn exported<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("cdflow"))
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(EnvFilter::new("off,cdflow=info"))
 }
 
 fn provider(service: &str, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
@@ -120,4 +135,27 @@ fn provider(service: &str, endpoint: &str) -> Result<SdkTracerProvider, Telemetr
         .with_resource(resource)
         .with_batch_exporter(exporter)
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::InMemorySpanExporter;
+
+    use super::*;
+
+    #[test]
+    fn spans_of_every_service_are_exported_and_none_of_libraries() {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let subscriber = tracing_subscriber::registry().with(exported(&provider));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!(target: "cdflow_executor::executor", "task");
+            tracing::info_span!(target: "cdflow_worker", "other");
+            tracing::debug_span!(target: "cdflow_worker", "detail");
+            tracing::info_span!(target: "hyper::proto", "read");
+            tracing::info_span!(target: "http", "request");
+        });
+        let names: Vec<_> = exporter.get_finished_spans().expect("kept").into_iter().map(|span| span.name).collect();
+        assert_eq!(names, ["task", "other"]);
+    }
 }

@@ -11,15 +11,23 @@ use std::{
 use opentelemetry::{
     Context, KeyValue, global,
     trace::{
-        Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
-        TraceState, Tracer as _,
+        Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+        Tracer as _,
     },
 };
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
+pub use opentelemetry::trace::SpanKind;
+
+use crate::cicd;
+
 /// A span with its ids and times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedSpan {
+    /// Whose span it is, for [`cicd::SERVICE`].
+    pub service: &'static str,
+    /// [`SpanKind::Server`] for a run, [`SpanKind::Internal`] for what it consists of.
+    pub kind: SpanKind,
     /// 32 hexadecimal digits.
     pub trace_id: String,
     /// 16 hexadecimal digits.
@@ -35,7 +43,16 @@ pub struct FinishedSpan {
     /// Names by OpenTelemetry's semantic conventions for CI/CD where they have one.
     pub attributes: Vec<(&'static str, String)>,
     /// Why it failed, if it did.
-    pub error: Option<String>,
+    pub error: Option<Failure>,
+}
+
+/// What makes a span a failed one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For `error.type`: one of few words.
+    pub class: String,
+    /// A sentence.
+    pub message: String,
 }
 
 /// Hands a finished span to the exporter; ids that are not hexadecimal are dropped with a warning.
@@ -51,15 +68,19 @@ pub fn emit(span: FinishedSpan) {
         let parent = SpanContext::new(trace_id, parent, TraceFlags::SAMPLED, true, TraceState::default());
         Context::new().with_remote_span_context(parent)
     };
-    let builder = SpanBuilder::from_name(span.name)
-        .with_kind(SpanKind::Internal)
-        .with_start_time(at(span.start_ms))
-        .with_attributes(span.attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)));
+    let builder =
+        SpanBuilder::from_name(span.name).with_kind(span.kind).with_start_time(at(span.start_ms)).with_attributes(
+            span.attributes
+                .into_iter()
+                .map(|(key, value)| KeyValue::new(key, value))
+                .chain([KeyValue::new(cicd::SERVICE, span.service)]),
+        );
     NEXT.set(Some((trace_id, span_id)));
     let mut made = global::tracer("cdflow").build_with_context(builder, &context);
     NEXT.set(None);
     if let Some(error) = span.error {
-        made.set_status(Status::error(error));
+        made.set_attribute(KeyValue::new("error.type", error.class));
+        made.set_status(Status::error(error.message));
     }
     made.end_with_timestamp(at(span.end_ms));
 }
@@ -102,6 +123,8 @@ mod tests {
             .build();
         global::set_tracer_provider(provider);
         let span = FinishedSpan {
+            service: "orchestrator",
+            kind: SpanKind::Server,
             trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
             span_id: "00f067aa0ba902b7".into(),
             parent_span_id: String::new(),

@@ -39,6 +39,7 @@ mod lease;
 mod options;
 mod perform;
 mod results;
+mod span;
 mod worker;
 
 pub use context::{StopReason, TaskContext};

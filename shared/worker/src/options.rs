@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct WorkerOptions {
     /// The kind of worker, as in task subjects: `executor` or `collector`.
     pub worker: String,
+    /// The service that it is part of, for traces: the kind of worker unless set.
+    pub service: String,
     /// The pool whose tasks it does.
     pub pool: String,
     /// Unique name of this process, for people and announcements.
@@ -24,8 +26,10 @@ pub struct WorkerOptions {
 impl WorkerOptions {
     /// 1,024 slots, a lease of 5 s, 5 s to stop a task and 20 s to finish.
     pub fn new(worker: impl Into<String>, pool: impl Into<String>, instance: impl Into<String>) -> Self {
+        let worker = worker.into();
         Self {
-            worker: worker.into(),
+            service: worker.clone(),
+            worker,
             pool: pool.into(),
             instance: instance.into(),
             slots: 1_024,

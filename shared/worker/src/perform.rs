@@ -7,11 +7,14 @@ use cdflow_bus::Bus;
 use cdflow_protocol::v1::{ErrorClass, Outcome, Task, TaskResult};
 use futures::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 
 use crate::{
     context::{StopReason, TaskContext},
     held::Held,
+    options::WorkerOptions,
     results::{ReplyTo, Results, acknowledge, failed},
+    span,
     worker::Handler,
 };
 
@@ -21,8 +24,7 @@ pub(crate) struct Bench<H> {
     pub(crate) handler: H,
     pub(crate) held: Arc<Held>,
     pub(crate) results: Results,
-    pub(crate) instance: String,
-    pub(crate) stop_within: Duration,
+    pub(crate) options: WorkerOptions,
 }
 
 impl<H: Handler> Bench<H> {
@@ -35,15 +37,23 @@ impl<H: Handler> Bench<H> {
         slot: OwnedSemaphorePermit,
     ) {
         let id = task.id.clone();
-        let ended = self.run(task, &context).await;
-        match settle(ended, context.reason().as_ref()) {
-            Some(result) if context.lease.is_held() => {
+        let span = span::of(&task, context.delivery, &self.options);
+        let ended = self.run(task, &context).instrument(span.clone()).await;
+        let result = settle(ended, context.reason().as_ref()).filter(|_| context.lease.is_held());
+        span::end(&span, result.as_ref());
+        drop(span);
+        match result {
+            Some(result) => {
                 let fence = self.held.fence(&id).unwrap_or(context.fence);
-                let result =
-                    TaskResult { task_id: id, fence: Some(fence), worker_instance: self.instance.clone(), ..result };
+                let result = TaskResult {
+                    task_id: id,
+                    fence: Some(fence),
+                    worker_instance: self.options.instance.clone(),
+                    ..result
+                };
                 self.results.report(&reply_to, result, slot);
             }
-            _ => {
+            None => {
                 let deliveries = self.held.give_up(&id);
                 // Stopping in good order: the next worker need not wait. After a lost lease there is nothing to give.
                 if context.reason() == Some(StopReason::ShuttingDown) && context.lease.is_held() {
@@ -70,7 +80,7 @@ impl<H: Handler> Bench<H> {
             () = context.cancelled.cancelled() => {}
             () = too_long => context.stop(StopReason::TimedOut(limit_ms)),
         }
-        match tokio::time::timeout(self.stop_within, work).await {
+        match tokio::time::timeout(self.options.stop_within, work).await {
             Ok(result) => Ended::from_caught(result),
             Err(_) => Ended::Dropped,
         }

@@ -56,8 +56,7 @@ impl Worker {
             handler,
             held: held.clone(),
             results: Results::new(bus.clone(), held.clone()),
-            instance: options.instance.clone(),
-            stop_within: options.stop_within,
+            options: options.clone(),
         });
         let contact = Contact { bus: &bus, options: &options, held: &held, lease: &lease, intake: &intake };
         let done = CancellationToken::new();

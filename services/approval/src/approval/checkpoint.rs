@@ -13,10 +13,9 @@ struct State {
 }
 
 pub(super) fn write(approval: &Approval) -> Vec<u8> {
-    let requested = approval
-        .request
-        .iter()
-        .map(|request| event(Kind::Requested(ApprovalRequested { request: Some(request.clone()), time_ms: 0 })));
+    let requested = approval.request.iter().map(|request| {
+        event(Kind::Requested(ApprovalRequested { request: Some(request.clone()), time_ms: approval.requested_ms }))
+    });
     let votes = approval.votes.iter().map(|vote| {
         let decision = Decide {
             person: vote.person.clone(),

@@ -7,8 +7,9 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use cdflow_access::bearer_token;
+use cdflow_protocol::wall_clock;
 
-use super::{Failure, now_ms};
+use super::Failure;
 use crate::{console::Console, pages};
 
 /// The person who asks; in the extensions of every request that is let in.
@@ -77,7 +78,7 @@ async fn identify(console: &Console, method: &Method, headers: &HeaderMap) -> Re
     if changes_something(method) && !trusted {
         return Err(Failure::CrossOrigin);
     }
-    let grant = console.access().authenticate(&token, now_ms()).await?;
+    let grant = console.access().authenticate(&token, wall_clock()).await?;
     let configuration = console.configuration();
     if !configuration.knows(&grant.person) {
         return Err(Failure::NotAPerson(grant.person));

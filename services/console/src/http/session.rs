@@ -8,8 +8,9 @@ use axum::{
     http::{HeaderMap, header},
     response::{AppendHeaders, IntoResponse},
 };
+use cdflow_protocol::wall_clock;
 
-use super::{Failure, Viewer, now_ms};
+use super::{Failure, Viewer};
 use crate::{
     api::{CommandAnswer, Login, Me, Session},
     console::Console,
@@ -18,7 +19,7 @@ use crate::{
 /// Uses up a login link.
 pub(crate) async fn open_session(console: &Console, link: &str) -> Result<Session, Failure> {
     let lifetime: Duration = console.session_lifetime();
-    let (token, grant) = console.access().exchange(link.trim(), lifetime, now_ms()).await?;
+    let (token, grant) = console.access().exchange(link.trim(), lifetime, wall_clock()).await?;
     tracing::info!(person = %grant.person, "signed in");
     Ok(Session {
         token: token.expose().to_owned(),

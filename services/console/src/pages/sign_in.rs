@@ -7,12 +7,13 @@ use axum::{
     http::{HeaderMap, header},
     response::{AppendHeaders, IntoResponse as _, Redirect, Response},
 };
+use cdflow_protocol::wall_clock;
 use serde::Deserialize;
 
 use super::{failure, html};
 use crate::{
     console::Console,
-    http::{Failure, now_ms, open_session},
+    http::{Failure, open_session},
 };
 
 #[derive(Template)]
@@ -37,7 +38,7 @@ pub(super) async fn page(Query(link): Query<Link>) -> Response {
 pub(super) async fn sign_in(State(console): State<Console>, Form(link): Form<Link>) -> Response {
     match open_session(&console, &link.token).await {
         Ok(session) => {
-            let seconds = session.expires_ms.map_or(0, |expires| expires.saturating_sub(now_ms()) / 1_000);
+            let seconds = session.expires_ms.map_or(0, |expires| expires.saturating_sub(wall_clock()) / 1_000);
             let cookie = console.cookie().set(&session.token, u64::try_from(seconds).unwrap_or(0));
             (AppendHeaders([(header::SET_COOKIE, cookie)]), Redirect::to("/")).into_response()
         }

@@ -51,10 +51,10 @@ impl Installation {
     pub(crate) fn executor(&self, name: &str) -> Running {
         let log = std::fs::File::create(self.directory.path().join(format!("{name}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_cdflow-executor"))
-            .args(["--nats", &self.server.url(), "--executor-name", name, "--executor-lease", "1"])
+            .args(["--nats", &self.server.url(), "--instance", name, "--lease-seconds", "1"])
             .arg("--artifact-cache")
             .arg(self.directory.path().join("cache"))
-            .env("CDFLOW_EXECUTOR_FINISH", "5")
+            .env("CDFLOW_EXECUTOR_FINISH_SECONDS", "5")
             .env("DEPLOY_TOKEN", "token-of-the-executor")
             .stderr(Stdio::from(log))
             .spawn()

@@ -3,22 +3,6 @@
 use cdevents_sdk::spec_0_5_1::pipelinerun_finished;
 use cdflow_protocol::v1::Outcome;
 
-/// The exact outcome, as the pipeline language writes it.
-pub(super) fn exact(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Unspecified => "unknown",
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed => "failed",
-        Outcome::RolledBack => "rolled-back",
-        Outcome::Skipped => "skipped",
-        Outcome::Ignored => "ignored",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Rejected => "rejected",
-        Outcome::Expired => "expired",
-        Outcome::Superseded => "superseded",
-    }
-}
-
 /// One of the four outcomes that CDEvents know.
 enum Rough {
     Success,

@@ -55,7 +55,7 @@ impl Installed {
     /// A trigger that is ready.
     pub(crate) async fn trigger(&self, authentication: Authentication) -> Trigger {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let options = Options { http, authentication, max_event_bytes: 20_000, ..Options::default() };
+        let options = Options { listen: http, authentication, max_event_bytes: 20_000, ..Options::default() };
         let stop = CancellationToken::new();
         let task = tokio::spawn(cdflow_trigger::run(options, self.options.clone(), stop.clone()));
         let trigger = Trigger { url: format!("http://{http}"), stop, task };

@@ -1,8 +1,11 @@
 //! Reads all instances of a task at every tick, until told to stop.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use cdflow_protocol::v1::{CollectTask, Instance, Reading, Readings};
+use cdflow_protocol::{
+    v1::{CollectTask, Instance, Reading, Readings},
+    wall_clock,
+};
 use futures::{StreamExt as _, stream};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -84,7 +87,7 @@ impl Collection {
 
     /// All instances once.
     pub async fn read(&self) -> Readings {
-        let time_ms = unix_millis();
+        let time_ms = wall_clock();
         let reading = |(instance, canary): &(Instance, bool)| {
             let (scrape, instance, canary) = (&self.scrape, instance.clone(), *canary);
             async move { scrape.reading(&instance, canary).await }
@@ -94,9 +97,4 @@ impl Collection {
         readings.sort_by(|a, b| a.instance_id.cmp(&b.instance_id));
         Readings { time_ms, readings, task_id: self.task_id.clone() }
     }
-}
-
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -23,7 +23,8 @@ use cdflow_protocol::{
 use prost::Message as _;
 
 use judge::{PATIENCE_WITH_COLLECTORS, Rules, hopeless, judge};
-use state::{Evidence, Phase, State};
+pub(crate) use state::Phase;
+use state::{Evidence, State};
 
 /// The kind of worker that reads counters.
 pub const COLLECTOR: &str = "collector";
@@ -52,6 +53,18 @@ impl PartialEq for Verification {
     fn eq(&self, other: &Self) -> bool {
         // The rules follow from the state.
         self.state == other.state
+    }
+}
+
+/// What spans are made of.
+impl Verification {
+    /// What is being verified now, or was last.
+    pub(crate) fn latest_phase(&self) -> Option<&Phase> {
+        self.state.phase.as_ref()
+    }
+
+    pub(crate) fn has_verdict(&self, step: &str, attempt: u32) -> bool {
+        self.state.verdict_of(step, attempt).is_some()
     }
 }
 

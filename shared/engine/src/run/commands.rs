@@ -19,7 +19,7 @@ const CANCEL_AGAIN_MS: i64 = 5_000;
 impl Deciding<'_> {
     pub(super) fn on_command(&mut self, command: RunCommand) -> Result<(), Refusal> {
         if let Some(finished) = &self.run.finished {
-            let outcome = super::outcome_word(finished.outcome());
+            let outcome = finished.outcome().word();
             return Err(refuse(
                 "run-finished",
                 format!("the run has ended ({outcome}); to go back to another version, deploy that version"),
@@ -70,7 +70,7 @@ impl Deciding<'_> {
                 Some(Outcome::RolledBack) => return Ok(()),
                 Some(Outcome::Succeeded) => true,
                 outcome => {
-                    let outcome = outcome.map_or("unknown", super::outcome_word);
+                    let outcome = outcome.map_or("unknown", Outcome::word);
                     let message =
                         format!("stage `{stage_id}` ended as {outcome}; only a live release can be rolled back");
                     return Err(refuse("nothing-to-roll-back", message));

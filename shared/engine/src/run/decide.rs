@@ -232,23 +232,24 @@ impl<'a> Deciding<'a> {
     fn start(&mut self, started: &Started, at: StepRef) {
         let step = started.step(at);
         let number = self.run.step_state(at).attempt.saturating_add(1);
-        let state = self.run.stages[at.stage].clone();
+        // Not the whole state: while somebody else holds it, folding an event copies every step of the stage.
+        let lock = self.run.stages[at.stage].lock.clone();
         match &step.action {
-            Action::Lock { .. } if matches!(state.lock, LockState::Held(_)) => {
+            Action::Lock { .. } if matches!(lock, LockState::Held(_)) => {
                 return self.skip(at, "the stage holds the lock already");
             }
             Action::Lock { .. } => {
                 // From here on this request is the one that counts: the one before it no longer watches.
-                if let LockState::Watching(before) = &state.lock {
+                if let LockState::Watching(before) = &lock {
                     let effect = release_lock(started, self.id, at.stage, before, false);
                     self.send(effect);
                 }
             }
             Action::Unlock { watching } => {
-                let Some(acquisition) = state.lock.acquisition().cloned() else {
+                let Some(acquisition) = lock.acquisition() else {
                     return self.skip(at, "the stage does not hold the lock");
                 };
-                self.send(release_lock(started, self.id, at.stage, &acquisition, *watching));
+                self.send(release_lock(started, self.id, at.stage, acquisition, *watching));
                 return self.done_at_once(at, number);
             }
             Action::Promoted => {
@@ -256,7 +257,7 @@ impl<'a> Deciding<'a> {
                 let stage_id = started.plan.stages[at.stage].id.clone();
                 return self.emit(Kind::StagePromoted(StagePromoted { stage_id, time_ms: self.now }));
             }
-            Action::Verb { verb, .. } if *verb != Verb::Observe && state.base.is_none() => {
+            Action::Verb { verb, .. } if *verb != Verb::Observe && self.run.stages[at.stage].base.is_none() => {
                 let message = "no step before it has observed what is live, so there would be nothing to go back to; \
                                put an `observe` before the first change";
                 return self.misconfigured(at, message.to_owned());

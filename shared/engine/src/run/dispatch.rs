@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cdflow_pipeline::plan::{Action, Deploy, Stage, Step, Verb};
 use cdflow_protocol::{
-    AggregateKind, UnixMillis, ids,
+    AggregateKind, UnixMillis, ids, trace,
     v1::{
         self, AcquireLock, ApprovalSignal, Arm, BeginPhase, CancelTask, Effect, EndVerification, Instance, LockHolder,
         LockSignal, Members, Nothing, Observation, OnCrash, Release, ReleaseLock, RequestApproval, ScriptTask,
@@ -18,7 +18,6 @@ use super::{
     scope::LazyScope,
     state::{Acquisition, Run, Running, Started, StepRef},
 };
-use crate::trace;
 
 /// The kind of worker that does verbs and scripts.
 const EXECUTOR: &str = "executor";

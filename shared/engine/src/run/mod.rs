@@ -60,7 +60,6 @@ use cdflow_protocol::{
 };
 
 pub use explain::{Waiting, explain};
-pub use scope::outcome_word;
 pub use state::Run;
 
 pub(crate) use dispatch::send;
@@ -86,12 +85,12 @@ impl Run {
 
     /// The trace of the run with this id: that of the CI event, or one of its own.
     pub fn trace_id(&self, id: &str) -> String {
-        crate::trace::trace_id(id, self.started_by())
+        cdflow_protocol::trace::trace_id(id, self.started_by())
     }
 
     /// The span that caused the run, if the CI event had one.
     pub fn cause_span(&self) -> Option<String> {
-        crate::trace::cause_span(self.started_by()).map(str::to_owned)
+        cdflow_protocol::trace::cause_span(self.started_by()).map(str::to_owned)
     }
 
     fn started_by(&self) -> &str {

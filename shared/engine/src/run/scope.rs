@@ -60,31 +60,15 @@ impl Run {
 fn stage_values(state: &StageState) -> Value {
     let outputs: Map<_, _> =
         state.outputs().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
-    json!({ "outcome": state.outcome().map(outcome_word), "outputs": outputs })
+    json!({ "outcome": state.outcome().map(Outcome::word), "outputs": outputs })
 }
 
 fn step_values(state: &StepState) -> Value {
     let ended = state.ended();
     json!({
-        "outcome": ended.map(|event| outcome_word(event.outcome())),
+        "outcome": ended.map(|event| event.outcome().word()),
         "outputs": ended.map(|event| &event.outputs),
     })
-}
-
-/// An outcome as people and expressions write it.
-pub fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Unspecified => "unknown",
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed => "failed",
-        Outcome::RolledBack => "rolled-back",
-        Outcome::Skipped => "skipped",
-        Outcome::Ignored => "ignored",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Rejected => "rejected",
-        Outcome::Expired => "expired",
-        Outcome::Superseded => "superseded",
-    }
 }
 
 /// The scope of a stage, built at its first use.

@@ -1,9 +1,12 @@
 //! One rule each.
 
-use cdflow_engine::{Run, run, trace};
+use cdflow_engine::{Run, run};
 use cdflow_journal::{Aggregate, Input};
 use cdflow_pipeline::plan::{Action, Stage, Step, Verb};
-use cdflow_protocol::v1::{ErrorClass, Outcome, RunSignal, StartRun, effect, run_event::Kind, run_signal, task::Work};
+use cdflow_protocol::{
+    trace,
+    v1::{ErrorClass, Outcome, RunSignal, StartRun, effect, run_event::Kind, run_signal, task::Work},
+};
 
 use crate::{
     plans::{With, approve, canary, nothing, plan, script, stage, verb},

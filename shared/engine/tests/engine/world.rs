@@ -512,7 +512,7 @@ impl World {
     /// How stages ended, in the order in which they did.
     pub fn stages(&self) -> String {
         let ends = self.history.iter().filter_map(|event| match &event.kind {
-            Some(Kind::StageFinished(end)) => Some(format!("{}={}", end.stage_id, run::outcome_word(end.outcome()))),
+            Some(Kind::StageFinished(end)) => Some(format!("{}={}", end.stage_id, end.outcome().word())),
             _ => None,
         });
         ends.collect::<Vec<_>>().join(" ")
@@ -608,15 +608,15 @@ fn event_line(event: &RunEvent) -> String {
                 ErrorClass::Unspecified => String::new(),
                 class => format!(" ({})", class.as_str_name().trim_start_matches("ERROR_CLASS_").to_lowercase()),
             };
-            let word = run::outcome_word(e.outcome());
+            let word = e.outcome().word();
             format!("{}/{} {word}{class}{}{again}", e.stage_id, e.step_id, reason(&e.message))
         }
         Kind::StagePromoted(e) => format!("{} promoted", e.stage_id),
         Kind::StageRollingBack(e) => format!("{} rolling back{}", e.stage_id, reason(&e.reason)),
         Kind::StageFinished(e) => {
-            format!("{} {}{}", e.stage_id, run::outcome_word(e.outcome()), reason(&e.reason))
+            format!("{} {}{}", e.stage_id, e.outcome().word(), reason(&e.reason))
         }
         Kind::RunCommanded(_) => "commanded".to_owned(),
-        Kind::RunFinished(e) => format!("run {}{}", run::outcome_word(e.outcome()), reason(&e.reason)),
+        Kind::RunFinished(e) => format!("run {}{}", e.outcome().word(), reason(&e.reason)),
     }
 }

@@ -1,4 +1,4 @@
-//! Trace and span ids that follow from names.
+//! Trace and span ids that follow from names: which span of which service is whose parent.
 //!
 //! A run outlives every process that works on it, so nobody can hold its span open. Ids are derived instead: whoever
 //! sees an event that ends something can emit the finished span with the times of the events, and a worker's span has
@@ -41,6 +41,22 @@ pub fn step_span(run: &str, stage: &str, step: &str, attempt: u32) -> String {
     span(&[run, stage, step, &attempt.to_string()])
 }
 
+/// The span of the trigger's part in a run: from the arrival of the CI event until the run is asked for. Its parent is
+/// the span of the CI event, else [`run_span`]: nothing else hangs below it, so a trace without it is still one tree.
+pub fn trigger_span(run: &str) -> String {
+    span(&["trigger", run])
+}
+
+/// The span of a request for approval; its parent is the step's.
+pub fn approval_span(approval: &str) -> String {
+    span(&["approval", approval])
+}
+
+/// The span of one phase of a verification (one attempt at one weight, or the watch); its parent is the step's.
+pub fn phase_span(verification: &str, step: &str, attempt: u32) -> String {
+    span(&["verification", verification, step, &attempt.to_string()])
+}
+
 /// A W3C `traceparent` that makes `span` the parent.
 pub fn traceparent(trace: &str, span: &str) -> String {
     format!("00-{trace}-{span}-01")
@@ -59,8 +75,8 @@ fn hash(names: &[&str]) -> u64 {
     hash.max(1)
 }
 
-/// Trace and span of a `traceparent`, if it is one.
-fn parse(traceparent: &str) -> Option<(&str, &str)> {
+/// Trace and span of a `traceparent`, if it is one: <https://www.w3.org/TR/trace-context/#traceparent-header>.
+pub fn parse(traceparent: &str) -> Option<(&str, &str)> {
     let mut fields = traceparent.split('-');
     let (version, trace, span) = (fields.next()?, fields.next()?, fields.next()?);
     fields.next()?;
@@ -101,9 +117,18 @@ mod tests {
 
     #[test]
     fn spans_differ_by_name_and_attempt_and_stay_the_same() {
-        let all = [run_span("r"), stage_span("r", "a"), step_span("r", "a", "b", 1), step_span("r", "a", "b", 2)];
+        let all = [
+            run_span("r"),
+            stage_span("r", "a"),
+            step_span("r", "a", "b", 1),
+            step_span("r", "a", "b", 2),
+            trigger_span("r"),
+            approval_span("r.a.b"),
+            phase_span("r.a", "b", 1),
+            phase_span("r.a", "b", 2),
+        ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
-        assert_eq!(distinct.len(), 4);
+        assert_eq!(distinct.len(), all.len());
         assert_ne!(stage_span("r", "ab"), stage_span("ra", "b"));
         // Part of the format: finished spans are emitted from stored events, also by later releases.
         assert_eq!(step_span("r", "prod", "stage", 1), step_span("r", "prod", "stage", 1));
