@@ -92,7 +92,7 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     let what = match (options.dry_run, answer.changed) {
         (true, _) => format!("{documents} would be accepted"),
         (false, true) => format!("applied {documents} as revision {}", answer.revision),
-        (false, false) => format!("nothing has changed since revision {} ({documents})", answer.revision),
+        (false, false) => format!("{documents} are unchanged since revision {}", answer.revision),
     };
     show::line(format!("{} {what}", style("✓").green()));
     if !answer.removed.is_empty() {

@@ -1,11 +1,11 @@
 //! Checking and restoring the journal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use cdflow_bus::Bus;
-use cdflow_console::{Database, archived_commits};
-use cdflow_journal::Report;
+use cdflow_console::{Database, archived_commits, archived_positions};
+use cdflow_journal::{Positions, Report};
 use clap::Subcommand;
 use console::style;
 
@@ -14,8 +14,11 @@ use crate::{Installation, exit::Failure, show, up::AtRest};
 /// `cdflow journal`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JournalCommand {
-    /// Walk the hash chain of every partition, and say where it breaks.
+    /// Walk the hash chain of every partition, and say where it breaks. The read model is a witness of what was there.
     Verify {
+        /// SQLite file of the read model. Unless set, `console.db` in the state directory if it is there and no `--nats` is given.
+        #[arg(long)]
+        database: Option<PathBuf>,
         #[command(flatten)]
         installation: Installation,
     },
@@ -34,7 +37,9 @@ pub(crate) enum JournalCommand {
 
 pub(crate) async fn journal(command: JournalCommand, json: bool) -> Result<()> {
     let installation = match &command {
-        JournalCommand::Verify { installation } | JournalCommand::Restore { installation, .. } => installation.clone(),
+        JournalCommand::Verify { installation, .. } | JournalCommand::Restore { installation, .. } => {
+            installation.clone()
+        }
     };
     // A suite that is down has no server: borrow it for the time of the command.
     let at_rest = match installation.nats {
@@ -51,7 +56,13 @@ pub(crate) async fn journal(command: JournalCommand, json: bool) -> Result<()> {
 async fn perform(command: JournalCommand, installation: &Installation, json: bool) -> Result<()> {
     let bus = Bus::connect(&installation.bus("journal")?).await?;
     match command {
-        JournalCommand::Verify { .. } => verify(&bus, json).await,
+        JournalCommand::Verify { database, .. } => {
+            // The state directory's own read model knows nothing of another server.
+            let own = || {
+                Some(installation.state.join("console.db")).filter(|file| installation.nats.is_none() && file.exists())
+            };
+            verify(&bus, database.or_else(own), json).await
+        }
         JournalCommand::Restore { database, replace, .. } => {
             let database = database.unwrap_or_else(|| installation.state.join("console.db"));
             restore(&bus, database, replace).await
@@ -59,8 +70,12 @@ async fn perform(command: JournalCommand, installation: &Installation, json: boo
     }
 }
 
-async fn verify(bus: &Bus, json: bool) -> Result<()> {
-    let report = cdflow_journal::verify(bus).await?;
+async fn verify(bus: &Bus, database: Option<PathBuf>, json: bool) -> Result<()> {
+    let witnesses = match database {
+        Some(file) => witnesses(&file).await?,
+        None => Positions::new(),
+    };
+    let report = cdflow_journal::verify_with(bus, &witnesses).await?;
     if json {
         show::json(&as_json(&report))?;
     } else {
@@ -74,6 +89,15 @@ async fn verify(bus: &Bus, json: bool) -> Result<()> {
         show::counted(report.breaks.len(), "place")
     ))
     .into())
+}
+
+/// What the read model has seen of each partition.
+async fn witnesses(file: &Path) -> Result<Positions> {
+    anyhow::ensure!(file.exists(), "{} is not there: `--database FILE` names the read model", file.display());
+    let model = Database::open(file).await.with_context(|| format!("open {}", file.display()))?;
+    let positions = archived_positions(model.pool()).await;
+    model.close().await;
+    Ok(positions?)
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

@@ -173,3 +173,60 @@ impl Screen {
         self.drawn = lines.len();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn run(status: &str, outcome: Option<&str>) -> serde_json::Value {
+        serde_json::json!({
+            "number": 1, "id": "r", "project": "default", "pipeline": "shop", "status": status, "outcome": outcome,
+            "initiator": { "kind": "ci", "name": "/ci" }, "cause": "", "started_ms": 0, "reason": "", "stages": [],
+            "waiting": [], "approvals": [], "trace_id": "", "revision": 1, "sequence": 1,
+        })
+    }
+
+    /// Answers one request with one event, and closes the connection.
+    async fn answer(listener: &TcpListener, data: &serde_json::Value) {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let _ = stream.read(&mut [0; 4_096]).await.expect("a request");
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        let body = format!("{head}event: {}\ndata: {data}\n\n", event::RUN);
+        stream.write_all(body.as_bytes()).await.expect("sent");
+    }
+
+    async fn console() -> (TcpListener, Client) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        (listener, Client::new(Some(&server), Some("cdf_x")).expect("a client"))
+    }
+
+    #[tokio::test]
+    async fn a_run_is_followed_over_a_restart_of_the_console() {
+        let (listener, client) = console().await;
+        let restarted = async {
+            let address = listener.local_addr().expect("an address");
+            answer(&listener, &run("running", None)).await;
+            drop(listener);
+            // Longer than one try takes.
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            let listener = TcpListener::bind(address).await.expect("the same port");
+            answer(&listener, &run("finished", Some("succeeded"))).await;
+        };
+        let (followed, ()) = tokio::join!(follow(&client, "1", Until::End, Look::Json), restarted);
+        followed.expect("it succeeded in the end");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_this_release_does_not_understand_is_an_error() {
+        let (listener, client) = console().await;
+        let newer = serde_json::json!({});
+        let (followed, ()) = tokio::join!(follow(&client, "1", Until::End, Look::Json), answer(&listener, &newer));
+        assert!(followed.expect_err("not understood").to_string().contains("this version of cdflow"));
+    }
+}

@@ -68,11 +68,13 @@ fn start_all(
     let database = options.state.join("console.db");
     let console = [OsString::from("--listen"), options.listen.to_string().into(), "--database".into(), database.into()];
     let trigger = [OsString::from("--listen"), options.listen_events.to_string().into()];
-    let executor = [OsString::from("--artifact-cache"), options.state.join("artifacts").into()];
     let notifier = [OsString::from("--console-url"), console_url(options).into()];
+    let artifacts = [OsString::from("--artifact-cache"), options.state.join("artifacts").into()];
+    // Several suites of one machine may share a cache by saying so.
+    let artifacts: &[OsString] = if std::env::var_os("CDFLOW_ARTIFACT_CACHE").is_some() { &[] } else { &artifacts };
     let mut service = Starter { bus, stop, services };
     service.start("orchestrator", cdflow_orchestrator::run, &[])?;
-    service.start("executor", cdflow_executor::run, &executor)?;
+    service.start("executor", cdflow_executor::run, artifacts)?;
     service.start("verifier", cdflow_verifier::run, &[])?;
     service.start("approval", cdflow_approval::run, &[])?;
     service.start("notifier", cdflow_notifier::run, &notifier)?;

@@ -77,7 +77,7 @@ impl Console {
             payload: Vec::new(),
         };
         let kind = command.kind();
-        self.bus().send_signals(kind, vec![Signal { payload: command.payload(), ..signal }]).await?;
+        self.bus().send_outside_signals(kind, vec![Signal { payload: command.payload(), ..signal }]).await?;
         let deadline = Instant::now() + self.answer_within();
         loop {
             match self.database().answer(&signal_id).await? {

@@ -26,6 +26,7 @@ mod options;
 mod pages;
 mod project;
 mod read_model;
+mod trimmer;
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use options::Options;
-pub use read_model::{Database, Error as ReadModelError, archived_commits};
+pub use read_model::{Database, Error as ReadModelError, archived_commits, archived_positions};
 
 use console::{Console, Parts};
 use read_model::{Changes, Progress, Projector};
@@ -80,6 +81,7 @@ pub async fn serve(
         until.cancel();
         projected
     });
+    let trimming = tokio::spawn(trimmer::run(bus.clone(), database.clone(), options.keep_commits, stop.clone()));
     let console = Console::new(Parts {
         access: Access::new(KvTokens::open(&bus).await?),
         bus,
@@ -99,6 +101,7 @@ pub async fn serve(
     axum::serve(listener, http::router(console)).with_graceful_shutdown(async move { until.cancelled().await }).await?;
     stop.cancel();
     projecting.await.context("the projector")??;
+    trimming.await.context("the trimmer")?;
     database.close().await;
     Ok(())
 }

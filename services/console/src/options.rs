@@ -23,6 +23,10 @@ pub struct Options {
     /// How long the answer to a command is waited for before it is 202, in seconds.
     #[arg(long, env = "CDFLOW_CONSOLE_ANSWER_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub answer_seconds: u32,
+    /// Newest commits that stay in JOURNAL when older ones are trimmed, because the read model has them on disk. Above 80 %
+    /// of its size, JOURNAL keeps only what recovery needs.
+    #[arg(long, env = "CDFLOW_CONSOLE_KEEP_COMMITS", default_value_t = 100_000)]
+    pub keep_commits: u64,
 }
 
 impl Options {

@@ -27,6 +27,7 @@ pub(crate) use changes::{Changes, Topic};
 pub use database::{Database, archived_commits};
 pub(crate) use explain::explain;
 pub(crate) use projection::Answer;
+pub use projection::positions as archived_positions;
 pub(crate) use projector::{Progress, Projector};
 pub(crate) use queries::RunRef;
 pub(crate) use titles::{duration, list};

@@ -55,17 +55,20 @@ pub(crate) fn end_orphans() {
 
 /// Runs a script to its end.
 pub(crate) async fn run(task: &Task, script: &ScriptTask, context: &TaskContext, log: &StepLog) -> TaskResult {
-    if context.delivery > 1 {
+    if context.delivery > 1 || task.resent {
         let left = process::with_variable(MARK, &task.id);
         process::kill_all(&left);
         if script.on_crash() == OnCrash::Fail {
             return failed(
                 ErrorClass::ExecutorLost,
-                "CDF-5101: the executor that ran this script vanished in the middle of it, and the step must not be \
-                 repeated: look what it has done, and start the step again by hand",
+                "CDF-5101: the executor that ran this script vanished in the middle of it, or may have, and the step must \
+                 not be repeated: look what it has done, and start the step again by hand",
             );
         }
-        log.say(format!("the executor that ran this vanished: running it again (delivery {})", context.delivery));
+        log.say(format!(
+            "the executor that ran this may have vanished: running it again (delivery {})",
+            context.delivery
+        ));
     }
     match attempt(task, script, context, log).await {
         Ok(result) => result,

@@ -132,7 +132,7 @@ impl Consumer {
             payload: TriggerSignal { kind: Some(trigger_signal::Kind::EventSeen(seen)) }.encode_to_vec(),
             ..Default::default()
         };
-        self.bus.send_signals(AggregateKind::Trigger, vec![signal]).await?;
+        self.bus.send_outside_signals(AggregateKind::Trigger, vec![signal]).await?;
         self.counts.read(reading);
         Ok(())
     }

@@ -8,7 +8,7 @@ use async_nats::{
 };
 use tokio::sync::watch;
 
-use crate::{Error, Installation, installation};
+use crate::{Error, Installation, installation, room::Room};
 
 /// How to reach the server, and as whom.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ pub struct Bus {
     context: Context,
     installation: Arc<Installation>,
     health: watch::Receiver<Option<String>>,
+    room: Arc<Room>,
 }
 
 impl Bus {
@@ -80,7 +81,11 @@ impl Bus {
         let (client, health) = connect(options).await?;
         let context = context(client);
         let installation = installation::read(&context).await?;
-        Ok(Self { context, installation: Arc::new(installation), health })
+        Ok(Self { context, installation: Arc::new(installation), health, room: Arc::default() })
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The JetStream context, for what has no typed call here.

@@ -50,6 +50,8 @@ pub enum Error {
         subject: String,
         /// As the client says it.
         reason: String,
+        /// `false` when it is certain that nothing was stored: there was no stream to take it.
+        maybe_stored: bool,
     },
     /// Another writer was faster.
     #[error("CDF-2007: {what} has changed meanwhile: read it again and repeat")]

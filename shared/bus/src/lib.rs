@@ -23,6 +23,7 @@ mod connection;
 mod error;
 mod installation;
 pub mod retry;
+mod room;
 mod signals;
 
 pub use configuration::{ConfigurationStore, Revision};

@@ -31,6 +31,18 @@ impl Bus {
         Ok(())
     }
 
+    /// As [`Bus::send_signals`], for what comes from outside (people, CI): refused when SIGNALS is 80 % full, so that the
+    /// signals of services among each other, which finish what was begun, still find room.
+    ///
+    /// # Errors
+    /// As [`Bus::send_signals`]; [`Error::Api`] when the server does not say how full SIGNALS is.
+    pub async fn send_outside_signals(&self, kind: AggregateKind, signals: Vec<Signal>) -> Result<(), Error> {
+        if !self.has_room_for_outside().await? {
+            return Err(Error::Full { stream: streams::SIGNALS });
+        }
+        self.send_signals(kind, signals).await
+    }
+
     async fn send_batch(&self, subject: String, signals: Vec<Signal>) -> Result<(), Error> {
         // A batch is recognised by its only signal, or by all of them: a different grouping of the same signals is
         // another message, and its receiver deduplicates.
@@ -57,27 +69,57 @@ impl Bus {
         traceparent: &str,
         body: bytes::Bytes,
     ) -> Result<u64, Error> {
-        let attempt = || async {
-            let mut message = PublishMessage::build().payload(body.clone()).message_id(id).expected_stream(stream);
-            if !traceparent.is_empty() {
-                message = message.header(streams::TRACEPARENT, traceparent);
-            }
-            let sent = match self.context().send_publish(subject.to_owned(), message).await {
-                Ok(acknowledgement) => acknowledgement.await,
-                Err(error) => Err(error),
-            };
-            sent.map(|ack| ack.sequence).map_err(|error| {
-                let unconfirmed = Error::Unconfirmed { subject: subject.to_owned(), reason: error.to_string() };
-                match error.kind() {
-                    kind if is_ambiguous(kind) => retry::Attempt::transient(unconfirmed),
-                    PublishErrorKind::Other if is_full(&error) => retry::Attempt::permanent(Error::Full { stream }),
-                    PublishErrorKind::MaxAckPending => retry::Attempt::transient(unconfirmed),
-                    PublishErrorKind::Other => retry::Attempt::transient(unconfirmed),
-                    _ => retry::Attempt::permanent(unconfirmed),
-                }
-            })
-        };
+        let attempt = || self.attempt(stream, subject, id, traceparent, body.clone());
         retry::until(PATIENCE, "publish", attempt).await
+    }
+
+    /// As [`Bus::publish_stored`], sent once: for who must look at the world before sending again.
+    ///
+    /// # Errors
+    /// As [`Bus::send_signals`], without its patience.
+    pub async fn publish_once(
+        &self,
+        stream: &'static str,
+        subject: &str,
+        id: &str,
+        traceparent: &str,
+        body: bytes::Bytes,
+    ) -> Result<u64, Error> {
+        self.attempt(stream, subject, id, traceparent, body).await.map_err(|error| match error {
+            retry::Attempt::Permanent(error) | retry::Attempt::Transient { err: error, .. } => error,
+        })
+    }
+
+    async fn attempt(
+        &self,
+        stream: &'static str,
+        subject: &str,
+        id: &str,
+        traceparent: &str,
+        body: bytes::Bytes,
+    ) -> Result<u64, retry::Attempt<Error>> {
+        let mut message = PublishMessage::build().payload(body).message_id(id).expected_stream(stream);
+        if !traceparent.is_empty() {
+            message = message.header(streams::TRACEPARENT, traceparent);
+        }
+        let sent = match self.context().send_publish(subject.to_owned(), message).await {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        sent.map(|ack| ack.sequence).map_err(|error| {
+            let unconfirmed = Error::Unconfirmed {
+                subject: subject.to_owned(),
+                reason: error.to_string(),
+                maybe_stored: error.kind() != PublishErrorKind::StreamNotFound,
+            };
+            match error.kind() {
+                kind if is_ambiguous(kind) => retry::Attempt::transient(unconfirmed),
+                PublishErrorKind::Other if is_full(&error) => retry::Attempt::permanent(Error::Full { stream }),
+                PublishErrorKind::MaxAckPending => retry::Attempt::transient(unconfirmed),
+                PublishErrorKind::Other => retry::Attempt::transient(unconfirmed),
+                _ => retry::Attempt::permanent(unconfirmed),
+            }
+        })
     }
 }
 

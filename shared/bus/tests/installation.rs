@@ -49,3 +49,21 @@ async fn configuration_is_replaced_only_from_the_revision_that_was_read() {
     assert!(matches!(store.replace("default", first, "late".into()).await, Err(Error::Conflict { .. })));
     assert_eq!(store.load("default").await.unwrap(), Some((second, "two".into())));
 }
+
+#[tokio::test]
+async fn input_from_outside_is_refused_before_services_are() {
+    let server = NatsServer::start(SyncMode::Default).await.expect("a server");
+    let options = Options::new(server.url(), "test");
+    install(&options, &NewInstallation { max_bytes: 400_000, ..Default::default() }).await.expect("installed");
+    let bus = Bus::connect(&options).await.expect("connected");
+    let signal = |id: usize| Signal { id: id.to_string(), payload: vec![1; 5_000], ..Default::default() };
+    bus.send_outside_signals(AggregateKind::Run, vec![signal(0)]).await.expect("there is room");
+    for id in 1..17 {
+        bus.send_signals(AggregateKind::Run, vec![signal(id)]).await.expect("below 100,000 bytes");
+    }
+    // What was seen last counts for two seconds; another connection looks for itself.
+    let outside = Bus::connect(&options).await.expect("connected");
+    let refused = outside.send_outside_signals(AggregateKind::Run, vec![signal(17)]).await;
+    assert!(matches!(refused, Err(Error::Full { stream: "SIGNALS" })), "{refused:?}");
+    bus.send_signals(AggregateKind::Run, vec![signal(18)]).await.expect("services go on");
+}

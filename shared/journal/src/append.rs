@@ -10,8 +10,12 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use cdflow_protocol::streams;
+use tokio::time::Instant;
 
 use crate::{Error, JournalMetrics};
+
+/// Between two complaints about a full JOURNAL.
+const SAY_FULL_EVERY: Duration = Duration::from_secs(30);
 
 /// An append that will never succeed.
 #[derive(Debug)]
@@ -98,6 +102,7 @@ pub(crate) async fn append(
     body: Bytes,
 ) -> Result<u64, Failed> {
     let mut pause = Duration::from_millis(20);
+    let mut said_full: Option<Instant> = None;
     loop {
         let message = PublishMessage::build()
             .payload(body.clone())
@@ -128,7 +133,15 @@ pub(crate) async fn append(
             Verdict::Stored(sequence) => return Ok(sequence),
             Verdict::Fenced(tail) => return Err(Failed::Fenced { tail }),
             Verdict::SendAgain => {
-                if let Err(error) = &sent {
+                if let Err(error) = &sent
+                    && is_full(code_of(error))
+                {
+                    metrics.appends_refused_full.add(1);
+                    if said_full.is_none_or(|said| said.elapsed() >= SAY_FULL_EVERY) {
+                        said_full = Some(Instant::now());
+                        tracing::error!(reason = %explain(error), "{}", Error::Full { subject: subject.to_owned() });
+                    }
+                } else if let Err(error) = &sent {
                     tracing::warn!(error = %explain(error), subject, "append not confirmed, sending the same bytes again");
                 }
                 metrics.appends_repeated.add(1);
@@ -137,6 +150,13 @@ pub(crate) async fn append(
             }
         }
     }
+}
+
+/// Whether a stream, an account or the server has no room.
+fn is_full(code: Option<ErrorCode>) -> bool {
+    const FULL: [ErrorCode; 3] =
+        [ErrorCode::STREAM_STORE_FAILED, ErrorCode::INSUFFICIENT_RESOURCES, ErrorCode::STORAGE_RESOURCES_EXCEEDED];
+    code.is_some_and(|code| FULL.contains(&code))
 }
 
 fn code_of(error: &jetstream::context::PublishError) -> Option<ErrorCode> {

@@ -13,12 +13,14 @@ use cdflow_protocol::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use crate::JournalMetrics;
+use crate::{JournalMetrics, tasks};
 
 /// Commits whose effects are being sent at the same time.
 const COMMITS_AT_ONCE: usize = 8;
+/// A TASKS that is older than an attempt by this much was there before it, whatever the two clocks say.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 
 /// The partition that sends.
 #[derive(Debug, Clone, Copy)]
@@ -169,6 +171,9 @@ pub(crate) async fn store_all(bus: &Bus, messages: Vec<Outgoing>) {
 }
 
 async fn store(bus: &Bus, message: Outgoing) {
+    if message.stream == streams::TASKS {
+        return store_task(bus, message).await;
+    }
     let Outgoing { stream, subject, id, traceparent, body } = message;
     loop {
         match bus.publish_stored(stream, &subject, &id, &traceparent, body.clone()).await {
@@ -176,14 +181,40 @@ async fn store(bus: &Bus, message: Outgoing) {
             // The cause is stored, so this must arrive: wait for as long as it takes.
             Err(error) => {
                 tracing::error!(%error, subject, "an effect cannot be sent, trying again");
-                if stream == streams::TASKS
-                    && let Err(error) = bus.ensure_tasks().await
-                {
-                    tracing::debug!(%error, "making TASKS anew");
-                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Sends a task until it is stored. TASKS can be lost between two sendings, together with the memory of the first: what
+/// may have been stored in a TASKS before is marked.
+async fn store_task(bus: &Bus, message: Outgoing) {
+    let Outgoing { stream, subject, id, traceparent, mut body } = message;
+    let mut pause = Duration::from_millis(50);
+    let begun = Instant::now();
+    let mut maybe_stored = false;
+    loop {
+        let Err(error) = bus.publish_once(stream, &subject, &id, &traceparent, body.clone()).await else { return };
+        if begun.elapsed() > Duration::from_secs(30) {
+            tracing::error!(%error, subject, "a task cannot be sent, trying again");
+        } else {
+            tracing::debug!(%error, subject, "a task was not confirmed, sending it again");
+        }
+        maybe_stored |= matches!(error, cdflow_bus::Error::Unconfirmed { maybe_stored: true, .. });
+        let age = tasks::age_of_stream(bus).await;
+        if maybe_stored && !age.is_ok_and(|age| age > begun.elapsed() + CLOCKS_DIFFER) {
+            body = marked_as_resent(&body);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(Duration::from_secs(1));
+    }
+}
+
+fn marked_as_resent(body: &Bytes) -> Bytes {
+    match Task::decode(body.clone()) {
+        Ok(task) => Task { resent: true, ..task }.encode_to_vec().into(),
+        Err(_) => body.clone(),
     }
 }
 
@@ -245,6 +276,15 @@ mod tests {
             let sent = effects.iter().filter(|e| matches!(e.kind, Some(effect::Kind::Signal(_)))).count();
             prop_assert_eq!((signals, others), (sent, effects.len() - sent));
         }
+    }
+
+    #[test]
+    fn a_task_that_is_marked_is_the_same_task() {
+        let task = Task { id: "t".into(), worker: "executor".into(), pool: "p".into(), ..Task::default() };
+        let body = task_message(1, 5, task).body;
+        let marked = Task::decode(marked_as_resent(&body)).expect("a task");
+        assert!(marked.resent);
+        assert_eq!(Task { resent: false, ..marked }, Task::decode(body).expect("a task"));
     }
 
     #[test]

@@ -73,6 +73,15 @@ pub enum Error {
         /// As the client says it.
         reason: String,
     },
+    /// JOURNAL takes no more commits; the append is repeated until it does.
+    #[error(
+        "CDF-3008: JOURNAL is full: {subject} decides nothing until there is room. Is the console running (it trims what is \
+         archived)? If it is, raise the limit: `nats stream edit JOURNAL --max-bytes=...`"
+    )]
+    Full {
+        /// The partition that waits.
+        subject: String,
+    },
     /// The bus refused.
     #[error(transparent)]
     Bus(#[from] cdflow_bus::Error),
@@ -99,7 +108,7 @@ impl Error {
     /// Whether the same may go through later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Request { .. } | Self::Restoring => true,
+            Self::Request { .. } | Self::Restoring | Self::Full { .. } => true,
             Self::Bus(error) => error.is_transient(),
             _ => false,
         }

@@ -131,5 +131,5 @@ pub use options::JournalOptions;
 pub use reader::{ReadCommit, Reader};
 pub use restore::{ArchivedCommit, Restored, restore};
 pub use service::serve;
-pub use trim::trim;
+pub use trim::{Trimmed, trim};
 pub use verify::{Break, PartitionReport, Report, verify, verify_with};

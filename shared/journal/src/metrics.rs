@@ -39,6 +39,8 @@ pub struct JournalMetrics {
     pub append_micros: Count,
     /// Appends sent again because the answer was lost or unclear.
     pub appends_repeated: Count,
+    /// Appends refused because JOURNAL is full: nothing is decided until there is room.
+    pub appends_refused_full: Count,
     /// Partitions given up because another owner had appended.
     pub fenced: Count,
     /// Signals refused, poison included.

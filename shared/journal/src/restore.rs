@@ -89,6 +89,7 @@ where
     // From here to the last line nobody may own a partition; the mark says so.
     bus.context().delete_stream(streams::JOURNAL).await.map_err(|error| failed("empty JOURNAL")(&error))?;
     bus.context().create_stream(marked(&config, true)).await.map_err(|error| failed("create JOURNAL again")(&error))?;
+    forget_owners(bus).await?;
     let commits = write(bus, archive()).await?;
     bus.context().update_stream(marked(&config, false)).await.map_err(|error| failed("finish the restore")(&error))?;
     Ok(Restored { commits, incarnation, positions: checked.positions })
@@ -161,6 +162,21 @@ async fn write<E: Display>(bus: &Bus, archive: impl Stream<Item = Result<Archive
         })
     });
     acknowledgements.try_buffered(AT_ONCE).try_fold(0, |sum, written| async move { Ok(sum + written) }).await
+}
+
+/// Deletes the consumers of all former owners: epochs may begin again below theirs.
+async fn forget_owners(bus: &Bus) -> Result<(), Error> {
+    let signals = bus.context().get_stream_no_info(streams::SIGNALS).await;
+    let signals = signals.map_err(|error| Error::request("open SIGNALS", error))?;
+    let names: Result<Vec<String>, _> = signals.consumer_names().try_collect().await;
+    let names = names.map_err(|error| Error::request("look for consumers of former owners", error))?;
+    for name in names.iter().filter(|name| name.starts_with("own-")) {
+        signals
+            .delete_consumer(name)
+            .await
+            .map_err(|error| Error::request(format!("delete the consumer {name} of a former owner"), error))?;
+    }
+    Ok(())
 }
 
 /// Leases that are being renewed mean that somebody decides.

@@ -14,6 +14,9 @@ use cdflow_protocol::{
 use futures::TryStreamExt as _;
 use prost::Message as _;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     Aggregate, Error, JournalMetrics, Position,
     append::{Failed, append, read_tail},
@@ -88,14 +91,50 @@ impl From<Error> for Interrupted {
 ///
 /// A crash in the middle leaves at most an `Owner` commit and a consumer of an epoch that nobody uses: the next owner
 /// reads the one and deletes the other.
+///
+/// A taker that was paused anywhere in here must not take the partition from its successor: it gives up as soon as it
+/// reads an epoch that was not there when it began, or finds a consumer of one.
 pub(crate) async fn take_over<A: Aggregate>(ground: &Ground<'_>) -> Result<Taken<A>, Interrupted> {
+    let prepared = prepare(ground).await?;
+    claim(ground, prepared).await
+}
+
+/// A takeover that has read and changed nothing yet.
+struct Prepared<A> {
+    installation: Installation,
+    fold: Fold<A>,
+    slot: Slot,
+    /// The epoch to take over with.
+    epoch: u64,
+}
+
+async fn prepare<A: Aggregate>(ground: &Ground<'_>) -> Result<Prepared<A>, Interrupted> {
+    let epoch = next_epoch::<A>(ground).await?;
     let installation = read_installation(ground.bus).await?;
+    let (fold, slot) = recover::<A>(ground, &installation).await?;
+    Ok(Prepared { installation, fold, slot, epoch })
+}
+
+/// The epoch after that of the last commit. Read before everything that takes long.
+async fn next_epoch<A: Aggregate>(ground: &Ground<'_>) -> Result<u64, Error> {
+    let tail = read_tail(ground.journal, &subjects::journal(A::KIND, ground.partition)).await?;
+    match tail {
+        Some(tail) => Ok(decode::<A>(ground.partition, tail.sequence, &tail.body)?.epoch + 1),
+        None => Ok(1),
+    }
+}
+
+async fn claim<A: Aggregate>(ground: &Ground<'_>, prepared: Prepared<A>) -> Result<Taken<A>, Interrupted> {
+    let Prepared { installation, mut fold, slot, epoch } = prepared;
     // The former owner gets no more signals.
-    delete_consumers::<A>(&open_signals(ground.bus).await?, ground.partition, u64::MAX).await?;
-    let (mut fold, slot) = recover::<A>(ground, &installation).await?;
+    if delete_consumers::<A>(&open_signals(ground.bus).await?, ground.partition, epoch).await? >= epoch {
+        return Err(Interrupted::Overtaken);
+    }
     let subject = subjects::journal(A::KIND, ground.partition);
-    let epoch = loop {
-        let epoch = fold.epoch + 1;
+    loop {
+        if fold.epoch >= epoch {
+            return Err(Interrupted::Overtaken);
+        }
         let time_ms = fold.time.read(wall_clock());
         let commit = Commit {
             incarnation: installation.incarnation,
@@ -114,15 +153,15 @@ pub(crate) async fn take_over<A: Aggregate>(ground: &Ground<'_>) -> Result<Taken
         match append(journal, context, metrics, &subject, &id, fold.at.sequence, body.clone()).await {
             Ok(sequence) => {
                 fold.at = Position::of(sequence, &body);
-                break epoch;
+                break;
             }
             Err(Failed::TooLarge) => {
                 return Err(Error::request("take a partition over", "the server takes no message of this size").into());
             }
-            // Somebody appended meanwhile: read on.
+            // Somebody appended meanwhile: the former owner, or a newer one.
             Err(Failed::Fenced { .. }) => fold.read_on(ground, &subject).await?,
         }
-    };
+    }
     // From here on nothing older can be appended.
     let consumer = subscribe::<A>(ground.bus, ground.partition, epoch).await?;
     let Fold { population, at, time, dispatched_through, mut unsent, cancelling, commits, .. } = fold;

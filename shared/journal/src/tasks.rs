@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use cdflow_bus::Bus;
 use cdflow_protocol::{ids::token, subjects, v1::Announcement};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -109,15 +109,18 @@ pub(crate) async fn listen(bus: Bus, announced: Arc<Announced>, worker_lease: Du
 
 /// How long TASKS has existed. It is young after a restart of a single server, which forgets what it held.
 pub(crate) async fn age_of_stream(bus: &Bus) -> Result<Duration, Error> {
-    let stream = bus.ensure_tasks().await?;
-    let created = i64::try_from(stream.cached_info().created.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-    Ok(Duration::from_millis(u64::try_from(wall_clock() - created).unwrap_or(0)))
+    Ok(age(&bus.ensure_tasks().await?))
 }
 
-/// Which of these tasks TASKS does not hold. Asks the stream's leader, once for each task.
-pub(crate) async fn missing_in_stream(bus: &Bus, tasks: Vec<String>) -> Result<Vec<String>, Error> {
+fn age(stream: &Stream) -> Duration {
+    let created = i64::try_from(stream.cached_info().created.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    Duration::from_millis(u64::try_from(wall_clock() - created).unwrap_or(0))
+}
+
+/// Which of these tasks TASKS does not hold, and how old it is. Asks the stream's leader, once for each task.
+pub(crate) async fn missing_in_stream(bus: &Bus, tasks: Vec<String>) -> Result<(Vec<String>, Duration), Error> {
     let stream = bus.ensure_tasks().await?;
-    futures::stream::iter(tasks)
+    let missing: Vec<String> = futures::stream::iter(tasks)
         .map(|task| {
             let stream = &stream;
             async move {
@@ -132,7 +135,8 @@ pub(crate) async fn missing_in_stream(bus: &Bus, tasks: Vec<String>) -> Result<V
         .buffer_unordered(32)
         .try_filter_map(async |missing| Ok(missing))
         .try_collect()
-        .await
+        .await?;
+    Ok((missing, age(&stream)))
 }
 
 /// Outstanding tasks of a partition, with when each was last known to be somewhere.

@@ -140,7 +140,14 @@ impl<A: Aggregate> Partition<A> {
         let (site, number) = (self.site.clone(), self.number);
         self.work.spawn(async move {
             let missing = match missing_in_stream(&site.bus, silent.clone()).await {
-                Ok(missing) => Some((missing, last_signal(&site, number).await)),
+                // A worker may hold a task of the TASKS before until its lease ends, and be silent.
+                Ok((missing, age)) if missing.is_empty() || age >= site.options.worker_lease => {
+                    Some((missing, last_signal(&site, number).await))
+                }
+                Ok((missing, age)) => {
+                    tracing::debug!(tasks = missing.len(), ?age, "TASKS is too young to call anything lost");
+                    None
+                }
                 Err(error) => {
                     tracing::debug!(%error, "looking for tasks");
                     None
@@ -231,6 +238,8 @@ impl<A: Aggregate> Partition<A> {
         let mut again = false;
         for task in tasks {
             let Some(id) = self.outstanding.aggregate_of(&task.id).map(ToOwned::to_owned) else { continue };
+            // Its first sending may have been begun by a worker that is gone together with TASKS.
+            let task = Task { resent: true, ..task };
             self.dispatch_again(&id, Effect { kind: Some(effect::Kind::Task(task)) });
             again = true;
         }
@@ -284,7 +293,7 @@ async fn nowhere<A: Aggregate>(site: &Arc<Site<A>>, tasks: Vec<String>) -> HashS
         }
         let silent: Vec<String> = tasks.iter().filter(|id| !site.announced.is_held(id, lease)).cloned().collect();
         match missing_in_stream(&site.bus, silent).await {
-            Ok(missing) => return missing.into_iter().collect(),
+            Ok((missing, _)) => return missing.into_iter().collect(),
             Err(error) => {
                 tracing::debug!(%error, "looking for tasks of the former owner");
                 tokio::time::sleep(Duration::from_millis(300)).await;

@@ -149,6 +149,27 @@ async fn tasks_that_vanish_from_tasks_are_noticed() {
     ledger.stop().await;
 }
 
+/// Fault: TASKS is lost and made anew, unnoticed by an owner that has listened for long. Whoever held a task of the TASKS
+/// before may be silent and still within its lease: nothing is called lost before the new TASKS is a lease old.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_called_lost_while_tasks_is_younger_than_a_worker_lease() {
+    let server = NatsServer::start(SyncMode::Default).await.unwrap();
+    let bus = installed(&server, 1).await;
+    let ledger = Instance::start::<Ledger>(&bus, options("ledger"));
+    send(&bus, AggregateKind::Run, vec![signal("w", "a", &order("work", "w", 0))]).await;
+    let sent = async || bus.ensure_tasks().await.unwrap().get_info().await.unwrap().state.messages == 1;
+    eventually("the task waits", sent).await;
+    // By now nobody has announced it for more than a lease.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    bus.context().delete_stream(streams::TASKS).await.unwrap();
+    let created = bus.ensure_tasks().await.unwrap().cached_info().created.unix_timestamp_nanos();
+    eventually("it is sent again", sent).await;
+    assert_eq!(ledger.metrics.tasks_lost.get(), 1);
+    let last = everything(&bus).await.commits.last().unwrap().2.time_ms;
+    assert!(i128::from(last) >= created / 1_000_000 + 2_000, "decided at {last}, TASKS is of {created}");
+    ledger.stop().await;
+}
+
 /// A task that waits in TASKS, or that a worker announces, is not lost, however long it takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_wait_are_left_alone() {

@@ -6,8 +6,9 @@ mod support;
 use std::time::Duration;
 
 use cdflow_journal::{Crash, Error};
-use cdflow_protocol::AggregateKind;
+use cdflow_protocol::{AggregateKind, streams, v1::Task};
 use cdflow_testkit::{NatsServer, SyncMode};
+use prost::Message as _;
 use support::{
     FakeWorker, Instance, Ledger, Peer, connect, eventually, everything, installed, options, order, send, signal, until,
 };
@@ -205,5 +206,32 @@ async fn a_task_that_is_dispatched_again_has_a_higher_fence() {
     until(&bus, "done", |all| all.sum("run") == 1).await;
     let done = worker.done.lock().unwrap().clone();
     assert!(done.len() == 1 && done[0].0 == "w-1" && done[0].1.sequence > decided, "{done:?} after {decided}");
+    next.stop().await;
+}
+
+/// Fault: the owner dies right after its task has left, and TASKS is lost with it: the script may be running somewhere,
+/// and nothing knows of it any more. The task goes again, marked, so that nobody takes it for the first sending.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_may_have_been_begun_is_marked_when_it_is_sent_again() {
+    let server = NatsServer::start(SyncMode::Default).await.unwrap();
+    let bus = installed(&server, 1).await;
+    let crashing = options("crashing");
+    crashing.failpoints.arm(Crash::AfterDispatch, 1);
+    let owner = Instance::start::<Ledger>(&bus, crashing);
+    send(&bus, AggregateKind::Run, vec![signal("w", "a", &order("work", "w", 0))]).await;
+    assert!(matches!(owner.serving.await.unwrap(), Err(Error::Crashed(Crash::AfterDispatch))));
+    let sent = async || {
+        let tasks = bus.context().get_stream(streams::TASKS).await.ok()?;
+        let message = tasks.get_last_raw_message_by_subject("cdflow.task.*.*.w-1").await.ok()?;
+        Some(Task::decode(message.payload).unwrap())
+    };
+    assert!(!sent().await.expect("it has left").resent, "the first sending");
+
+    bus.context().delete_stream(streams::TASKS).await.unwrap();
+    let next = Instance::start::<Ledger>(&bus, options("next"));
+    eventually("sent again", async || sent().await.is_some_and(|task| task.resent)).await;
+    let worker = FakeWorker::start(&bus).await;
+    until(&bus, "done", |all| all.sum("run") == 1).await;
+    assert_eq!(worker.done.lock().unwrap().len(), 1);
     next.stop().await;
 }

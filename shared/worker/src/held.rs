@@ -103,9 +103,14 @@ impl Held {
         holding.deliveries
     }
 
+    /// Where to answer for one task.
+    pub(crate) fn deliveries_of(&self, id: &str) -> Vec<Subject> {
+        self.lock().tasks.get(id).map(|holding| holding.deliveries.clone()).unwrap_or_default()
+    }
+
     /// Lets it go without a result: it is left to a further delivery.
-    pub(crate) fn give_up(&self, id: &str) -> Vec<Subject> {
-        self.lock().tasks.remove(id).map(|holding| holding.deliveries).unwrap_or_default()
+    pub(crate) fn give_up(&self, id: &str) {
+        self.lock().tasks.remove(id);
     }
 
     /// Asks one task to stop; whether it is held here.

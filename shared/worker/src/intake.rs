@@ -5,14 +5,20 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{
-    self, AckKind,
-    consumer::{AckPolicy, Consumer, pull},
+use async_nats::{
+    StatusCode, Subject, Subscriber,
+    jetstream::{
+        self, AckKind,
+        consumer::{AckPolicy, Consumer, pull},
+    },
 };
 use cdflow_bus::{Bus, Error};
 use cdflow_protocol::{ids::token, subjects};
 use futures::StreamExt as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::WorkerOptions;
@@ -21,6 +27,8 @@ use crate::options::WorkerOptions;
 const BATCH: usize = 500;
 /// How long one pull waits at the server.
 const PULL_FOR: Duration = Duration::from_secs(10);
+/// How long a stopping worker waits for what the server may have sent before it knew.
+const HAND_BACK_WITHIN: Duration = Duration::from_millis(500);
 
 /// A delivered task, with the slot that was reserved for it.
 pub(crate) struct Delivered {
@@ -72,11 +80,10 @@ impl Intake {
         connection.mark_unchanged();
         loop {
             let Some(mut slots) = stop.run_until_cancelled(self.reserve()).await else { return };
-            let batch = consumer.batch().max_messages(slots.num_permits()).expires(PULL_FOR).messages().await;
-            let mut batch = match batch {
-                Ok(batch) => batch,
+            let mut pull = match Pull::begin(&self.bus, consumer, slots.num_permits()).await {
+                Ok(pull) => pull,
                 Err(error) => {
-                    tracing::debug!(%error, "asking for tasks");
+                    tracing::debug!(error, "asking for tasks");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     return;
                 }
@@ -84,24 +91,24 @@ impl Intake {
             loop {
                 let next = tokio::select! {
                     biased;
-                    // Not at once gone: what has already arrived is handed back, so that nobody waits for it.
-                    () = stop.cancelled() => return hand_back(batch).await,
+                    // Not at once gone: what is on its way here is handed back, so that nobody waits for it.
+                    () = stop.cancelled() => return pull.hand_back().await,
                     () = self.rebind.notified() => return,
                     _ = connection.changed() => return,
-                    next = batch.next() => next,
+                    next = pull.next() => next,
                 };
                 match next {
-                    Some(Ok(message)) => match slots.split(1) {
+                    Next::Task(message) => match slots.split(1) {
                         Some(slot) => take(Delivered { message, slot }),
                         // More than was asked for: comes again.
                         None => break,
                     },
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "waiting for tasks");
+                    Next::Refused(reason) => {
+                        tracing::debug!(reason, "waiting for tasks");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         return;
                     }
-                    None => break,
+                    Next::Over => break,
                 }
             }
         }
@@ -164,9 +171,73 @@ impl Intake {
     }
 }
 
-/// Gives tasks that have arrived and were not begun back to the server, for another worker to take at once.
-async fn hand_back(mut batch: pull::Batch) {
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::ZERO, batch.next()).await {
-        let _ = message.ack_with(AckKind::Nak(None)).await;
+/// One request for tasks, with its own subscription: only so can what the server has sent for it be told from what it
+/// has not, when the worker stops.
+struct Pull {
+    answers: Subscriber,
+    context: jetstream::Context,
+    left: usize,
+    until: Instant,
+}
+
+enum Next {
+    Task(jetstream::Message),
+    /// The server has ended this request early, and said why.
+    Refused(String),
+    /// All has come that was asked for, or nothing for as long as was asked.
+    Over,
+}
+
+impl Pull {
+    async fn begin(bus: &Bus, consumer: &Consumer<pull::Config>, count: usize) -> Result<Self, String> {
+        let client = bus.client();
+        let inbox = Subject::from(client.new_inbox());
+        let answers = client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
+        let request = pull::BatchConfig { batch: count, expires: Some(PULL_FOR), ..Default::default() };
+        consumer.request_batch(request, inbox).await.map_err(|error| error.to_string())?;
+        // The server says when it is over; this is for when that gets lost.
+        let until = Instant::now() + PULL_FOR + Duration::from_secs(5);
+        Ok(Self { answers, context: bus.context().clone(), left: count, until })
+    }
+
+    async fn next(&mut self) -> Next {
+        while self.left > 0 {
+            let Ok(Some(message)) = tokio::time::timeout_at(self.until, self.answers.next()).await else { break };
+            match message.status {
+                None | Some(StatusCode::OK) => {
+                    self.left -= 1;
+                    return Next::Task(jetstream::Message { message, context: self.context.clone() });
+                }
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => break,
+                Some(status) => return Next::Refused(format!("{status} {}", message.description.unwrap_or_default())),
+            }
+        }
+        Next::Over
+    }
+
+    /// Gives tasks that were delivered and not begun back to the server, for another worker to take at once: also those
+    /// that were on their way when the server read that nobody listens any more.
+    async fn hand_back(mut self) {
+        if self.answers.drain().await.is_err() {
+            return;
+        }
+        let rest = async {
+            let mut handed_back = 0;
+            while let Some(message) = self.answers.next().await {
+                if message.status.is_none_or(|status| status == StatusCode::OK) {
+                    let message = jetstream::Message { message, context: self.context.clone() };
+                    let _ = message.ack_with(AckKind::Nak(None)).await;
+                    handed_back += 1;
+                }
+            }
+            handed_back
+        };
+        // Without a server there is nobody to wait for.
+        if let Ok(tasks) = tokio::time::timeout(HAND_BACK_WITHIN, rest).await
+            && tasks > 0
+        {
+            tracing::info!(tasks, "stopping: handing back what was delivered and not begun");
+        }
     }
 }

@@ -39,6 +39,7 @@ impl<H: Handler> Bench<H> {
         let id = task.id.clone();
         let span = span::of(&task, context.delivery, &self.options);
         let ended = self.run(task, &context).instrument(span.clone()).await;
+        let ended_cleanly = !matches!(ended, Ended::Dropped);
         let result = settle(ended, context.reason().as_ref()).filter(|_| context.lease.is_held());
         span::end(&span, result.as_ref());
         drop(span);
@@ -54,11 +55,14 @@ impl<H: Handler> Bench<H> {
                 self.results.report(&reply_to, result, slot);
             }
             None => {
-                let deliveries = self.held.give_up(&id);
-                // Stopping in good order: the next worker need not wait. After a lost lease there is nothing to give.
-                if context.reason() == Some(StopReason::ShuttingDown) && context.lease.is_held() {
-                    acknowledge(&self.bus, deliveries, AckKind::Nak(None)).await;
+                // Stopping in good order: the next worker need not wait. What was dropped in the middle may have left
+                // something running for a moment, and after a lost lease there is nothing to give.
+                let in_order = context.reason() == Some(StopReason::ShuttingDown) && ended_cleanly;
+                if in_order && context.lease.is_held() {
+                    // Before it is let go: the worker ends when it holds nothing any more.
+                    acknowledge(&self.bus, self.held.deliveries_of(&id), AckKind::Nak(None)).await;
                 }
+                self.held.give_up(&id);
                 tracing::info!(task = %id, reason = ?context.reason(), "left to another delivery");
             }
         }

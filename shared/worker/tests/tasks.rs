@@ -367,6 +367,50 @@ async fn a_stopping_worker_finishes_what_it_can_and_leaves_the_rest_at_once() {
     second.stop().await;
 }
 
+/// A worker that stops while tasks are being delivered to it hands back those that it has not begun: none waits until
+/// the server gives up on the worker, after 4.5 s with these leases.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_on_their_way_to_a_stopping_worker_are_done_by_another_without_a_wait() {
+    let site = Site::new(SyncMode::Default).await;
+    let mut sent = 0;
+    for round in 0..8 {
+        let first = site.worker("a").await;
+        eventually("it waits for tasks", async || {
+            let stream = site.bus.context().get_stream(streams::TASKS).await.unwrap();
+            let mut consumers = stream.consumers();
+            while let Some(Ok(consumer)) = consumers.next().await {
+                if consumer.num_waiting > 0 {
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
+        let sends = (0..40).map(|number| {
+            let site = &site;
+            async move {
+                let id = format!("t{round}-{number}");
+                site.send_script(&id, "ok").await;
+            }
+        });
+        // Both at once: the stop comes in the middle of the deliveries.
+        let (_, ()) = tokio::join!(futures::future::join_all(sends), async {
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            first.stop.cancel();
+        });
+        sent += 40;
+        first.handle.await.unwrap();
+    }
+    let stopped = tokio::time::Instant::now();
+    let second = site.worker("b").await;
+    let mut ids: Vec<_> = site.results(sent).await.into_iter().map(|(_, result)| result.task_id).collect();
+    assert!(stopped.elapsed() < Duration::from_secs(4), "some waited: {:?}", stopped.elapsed());
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), sent);
+    second.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_held_is_announced_until_its_result_is_stored() {
     let site = Site::new(SyncMode::Default).await;

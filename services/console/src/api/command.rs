@@ -60,7 +60,7 @@ pub struct CancelRun {
     pub reason: String,
 }
 
-/// Rolls back a watched or finished deploy stage.
+/// Rolls back a deploy stage of a run that has not ended. After the end, deploying the version before is the way back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RollBackRun {

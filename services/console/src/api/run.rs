@@ -203,6 +203,14 @@ pub struct StageView {
     pub preview_url: Option<String>,
 }
 
+impl StageView {
+    /// Whether it deploys, its release became the stable one, and nobody has begun to undo that.
+    pub fn is_live(&self) -> bool {
+        let undone = self.status == StageStatus::RollingBack || self.outcome == Some(Outcome::RolledBack);
+        self.environment.is_some() && self.promoted_ms.is_some() && !undone
+    }
+}
+
 /// Where a stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

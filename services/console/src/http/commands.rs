@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{Failure, Viewer, configuration::invalid};
 use crate::{
     api::{
-        ApprovalView, CancelRun, CommandAnswer, DecideApproval, Outcome, RollBackRun, RunView, StageStatus,
-        StartDeployment, StartRun, StartedRun,
+        ApprovalView, CancelRun, CommandAnswer, DecideApproval, RollBackRun, RunView, StartDeployment, StartRun,
+        StartedRun,
     },
     command::{Command, Handled},
     console::Console,
@@ -181,13 +181,18 @@ pub(crate) async fn roll_back(
     let stage = match &request.stage {
         Some(stage) if run.stages.iter().any(|candidate| candidate.id == *stage) => stage.clone(),
         Some(stage) => return Err(Failure::NotFound(format!("stage {stage} in run {}", run.number))),
-        None => last_live_stage(&run).ok_or_else(|| {
-            Failure::BadRequest(format!("run {} has no stage that is live: there is nothing to roll back", run.number))
-        })?,
+        None => {
+            run.stages.iter().rev().find(|stage| stage.is_live()).map(|stage| stage.id.clone()).ok_or_else(|| {
+                Failure::BadRequest(format!(
+                    "run {} has no stage that is live: there is nothing to roll back",
+                    run.number
+                ))
+            })?
+        }
     };
     let kind = run_command::Kind::RollBack(v1::RollBackRun { stage_id: stage.clone() });
     let handled = console.command(&run.id, run_command(viewer, request.reason, kind)?).await?;
-    answer(handled, format!("{stage} of run {} is being rolled back", run.number))
+    answer(handled, format!("stage {stage} of run {} is being rolled back", run.number))
 }
 
 /// Decides an approval.
@@ -213,7 +218,7 @@ pub(crate) async fn approve(
     let command = Command::Approval(approval_signal::Kind::Decide(decision));
     let handled = console.command(&approval.id, command).await?;
     let verb = if request.approve { "approved" } else { "rejected" };
-    answer(handled, format!("{} {verb} {} of run {}", viewer.person, approval.stage, run.number))
+    answer(handled, format!("{} {verb} run {} (stage {})", viewer.person, run.number, approval.stage))
 }
 
 fn run_command(viewer: &Viewer, reason: String, kind: run_command::Kind) -> Result<Command, Failure> {
@@ -241,14 +246,6 @@ fn bounded(text: String) -> Result<String, Failure> {
         return Err(Failure::TooLarge(format!("a reason or comment has at most {LONGEST_TEXT} bytes")));
     }
     Ok(text.trim().to_owned())
-}
-
-fn last_live_stage(run: &RunView) -> Option<String> {
-    let live = run.stages.iter().rev().find(|stage| {
-        let undone = stage.status == StageStatus::RollingBack || stage.outcome == Some(Outcome::RolledBack);
-        stage.environment.is_some() && stage.promoted_ms.is_some() && !undone
-    });
-    live.map(|stage| stage.id.clone())
 }
 
 /// The approval that is meant: the only one that is open, or the only one this person can decide.

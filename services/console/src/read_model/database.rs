@@ -67,6 +67,16 @@ impl Database {
         &self.pool
     }
 
+    /// Brings every transaction so far to the disk, where it survives a power cut. `false` when readers or a writer were
+    /// in the way.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn reach_the_disk(&self) -> Result<bool, Error> {
+        let row = sqlx::query("PRAGMA wal_checkpoint(FULL)").fetch_one(&self.pool).await.map_err(Error::write)?;
+        Ok(row.try_get::<i64, _>(0).map_err(Error::write)? == 0)
+    }
+
     /// Waits until all connections are closed.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -68,12 +68,12 @@ fn because(run: &RunView) -> Vec<String> {
                 } else {
                     step.outcome.map_or("ended", Outcome::as_str)
                 };
-                reasons.push((ended, with(format!("{place}: {outcome}{class}"), &step.message)));
+                reasons.push((ended, titles::with_reason(&format!("{place}: {outcome}{class}"), &step.message)));
             }
         }
         if let (Some(ended), false) = (stage.ended_ms, stage.reason.is_empty()) {
             let outcome = stage.outcome.map_or("ended", Outcome::as_str);
-            reasons.push((ended, with(format!("{}: {outcome}", stage.id), &stage.reason)));
+            reasons.push((ended, titles::with_reason(&format!("{}: {outcome}", stage.id), &stage.reason)));
         }
     }
     for approval in &run.approvals {
@@ -81,14 +81,10 @@ fn because(run: &RunView) -> Vec<String> {
             let verb = if decision.approve { "approved" } else { "rejected" };
             reasons.push((
                 decision.time_ms,
-                with(format!("{} {verb} {}", decision.person, approval.stage), &decision.comment),
+                titles::with_reason(&format!("{}: {verb} by {}", approval.stage, decision.person), &decision.comment),
             ));
         }
     }
     reasons.sort();
     reasons.into_iter().map(|(_, reason)| reason).collect()
-}
-
-fn with(what: String, why: &str) -> String {
-    if why.trim().is_empty() { what } else { format!("{what}: {}", why.trim()) }
 }

@@ -6,7 +6,7 @@ use cdflow_protocol::{
 };
 use prost::Message as _;
 
-use super::{run::commanded_reason, words};
+use super::{run::commanded_reason, titles::with_reason, words};
 use crate::api::HistoryEntry;
 
 /// The run that an aggregate belongs to, if it belongs to one.
@@ -71,14 +71,14 @@ fn run(bytes: &[u8]) -> Option<Said> {
         run_event::Kind::StepFinished(e) => {
             let outcome = outcome(e.outcome);
             let sentence = e.verdict.as_ref().map_or(&e.message, |verdict| &verdict.sentence);
-            said("step-finished", &e.stage_id, &e.step_id, joined(outcome, sentence))
+            said("step-finished", &e.stage_id, &e.step_id, with_reason(outcome, sentence))
         }
         run_event::Kind::StagePromoted(e) => said("stage-promoted", &e.stage_id, "", "the new release is live"),
         run_event::Kind::StageRollingBack(e) => {
-            said("stage-rolling-back", &e.stage_id, "", joined("rolling back", &e.reason))
+            said("stage-rolling-back", &e.stage_id, "", with_reason("rolling back", &e.reason))
         }
         run_event::Kind::StageFinished(e) => {
-            said("stage-finished", &e.stage_id, "", joined(outcome(e.outcome), &e.reason))
+            said("stage-finished", &e.stage_id, "", with_reason(outcome(e.outcome), &e.reason))
         }
         run_event::Kind::RunCommanded(e) => {
             let command = e.command.unwrap_or_default();
@@ -89,7 +89,7 @@ fn run(bytes: &[u8]) -> Option<Said> {
                 _ => said("run-commanded", "", "", commanded_reason("cancelled", &command)),
             }
         }
-        run_event::Kind::RunFinished(e) => said("run-finished", "", "", joined(outcome(e.outcome), &e.reason)),
+        run_event::Kind::RunFinished(e) => said("run-finished", "", "", with_reason(outcome(e.outcome), &e.reason)),
     }
 }
 
@@ -97,14 +97,14 @@ fn approval(bytes: &[u8]) -> Option<Said> {
     match v1::ApprovalEvent::decode(bytes).ok()?.kind? {
         approval_event::Kind::Requested(e) => {
             let request = e.request.unwrap_or_default();
-            said("approval-requested", &request.stage_id, &request.step_id, joined("asked for", &request.message))
+            said("approval-requested", &request.stage_id, &request.step_id, with_reason("asked for", &request.message))
         }
         approval_event::Kind::Decided(e) => {
             let decision = e.decision.unwrap_or_default();
             let verb = if decision.approve { "approved" } else { "rejected" };
-            said("approval-decided", "", "", joined(&format!("{} {verb}", decision.person), &decision.comment))
+            said("approval-decided", "", "", with_reason(&format!("{} {verb}", decision.person), &decision.comment))
         }
-        approval_event::Kind::Ended(e) => said("approval-ended", "", "", joined(outcome(e.outcome), &e.reason)),
+        approval_event::Kind::Ended(e) => said("approval-ended", "", "", with_reason(outcome(e.outcome), &e.reason)),
     }
 }
 
@@ -118,17 +118,13 @@ fn verification(bytes: &[u8]) -> Option<Said> {
         }
         verification_event::Kind::Verdict(e) => {
             let verdict = words::verdict(&e.verdict.unwrap_or_default());
-            said("verdict", "", &e.step_id, joined(verdict.kind.as_str(), &verdict.sentence))
+            said("verdict", "", &e.step_id, with_reason(verdict.kind.as_str(), &verdict.sentence))
         }
-        verification_event::Kind::Ended(e) => said("comparison-ended", "", "", joined("ended", &e.reason)),
+        verification_event::Kind::Ended(e) => said("comparison-ended", "", "", with_reason("ended", &e.reason)),
         verification_event::Kind::Readings(_) | verification_event::Kind::Collector(_) => None,
     }
 }
 
 fn outcome(value: i32) -> &'static str {
     words::outcome(value).map_or("ended", crate::api::Outcome::as_str)
-}
-
-fn joined(what: &str, why: &str) -> String {
-    if why.trim().is_empty() { what.to_owned() } else { format!("{what}: {}", why.trim()) }
 }

@@ -47,7 +47,10 @@ pub(crate) struct Cache {
 const MOST_CACHED: usize = 8_192;
 
 /// Reads how far each partition is.
-pub(crate) async fn positions(pool: &AnyPool) -> Result<Positions, Error> {
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn positions(pool: &AnyPool) -> Result<Positions, Error> {
     let rows =
         sqlx::query("SELECT subject, sequence, hash FROM positions").fetch_all(pool).await.map_err(Error::read)?;
     let damaged = |error| Error::Database { what: "read", reason: format!("a hash is damaged: {error}") };

@@ -234,5 +234,6 @@ mod tests {
         assert_eq!(parse("#12"), RunRef::Number(12));
         assert_eq!(parse("Latest"), RunRef::Latest);
         assert_eq!(parse("0192-ab"), RunRef::Id("0192-ab".into()));
+        assert_eq!(format!("there is no {}", parse("latest")), "there is no run");
     }
 }

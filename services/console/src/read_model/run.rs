@@ -436,5 +436,5 @@ fn released_by(kind: StepKind, number: u64) -> String {
 pub(crate) fn commanded_reason(what: &str, command: &v1::RunCommand) -> String {
     let Actor { name, .. } = words::actor(command.actor.as_ref());
     let by = if name.is_empty() { what.to_owned() } else { format!("{what} by {name}") };
-    if command.reason.trim().is_empty() { by } else { format!("{by}: {}", command.reason.trim()) }
+    titles::with_reason(&by, &command.reason)
 }

@@ -120,6 +120,11 @@ pub(crate) fn list(items: &[String], joined: &str) -> String {
     }
 }
 
+/// "cancelled: wrong version"; without a reason only what.
+pub(crate) fn with_reason(what: &str, why: &str) -> String {
+    if why.trim().is_empty() { what.to_owned() } else { format!("{what}: {}", why.trim()) }
+}
+
 /// "1m 30s"; below a second in milliseconds.
 pub(crate) fn duration(ms: i64) -> String {
     let ms = u64::try_from(ms).unwrap_or(0);

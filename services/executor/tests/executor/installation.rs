@@ -67,6 +67,11 @@ impl Installation {
     }
 
     pub(crate) async fn send(&self, work: Work) -> Task {
+        self.send_as(work, false).await
+    }
+
+    /// `resent`: as a journal marks what it sends again.
+    pub(crate) async fn send_as(&self, work: Work, resent: bool) -> Task {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         let task = Task {
             // Processes of a task are found by its id, on the whole machine.
@@ -82,6 +87,7 @@ impl Installation {
             fence: Some(Fence { incarnation: 1, sequence: number, delivery: 0 }),
             step_key: format!("run-1.prod.step-{number}"),
             work: Some(work),
+            resent,
             ..Default::default()
         };
         let subject = subjects::task("executor", "default", &task.id);

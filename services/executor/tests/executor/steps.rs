@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use cdflow_executor::process;
 use cdflow_protocol::{
     streams, subjects,
-    v1::{CancelTask, ErrorClass, LogLine, OnCrash, Outcome, ScriptTask, Task},
+    v1::{CancelTask, ErrorClass, LogLine, OnCrash, Outcome, ScriptTask, Task, task::Work},
 };
 use prost::Message as _;
 
@@ -171,6 +171,22 @@ async fn after_a_crash_a_script_is_repeated_only_if_it_may_be() {
     for task in [&repeated, &once] {
         assert!(process::with_variable("CDFLOW_TASK", &task.id).is_empty(), "what was left is gone");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_delivery_of_a_task_that_was_sent_again_is_begun_only_if_it_may_be_repeated() {
+    let installation = Installation::new().await;
+    let _executor = installation.executor("a");
+    let trace = installation.directory.path().join("trace");
+    let text = format!("echo run >> {}", trace.display());
+    let once = ScriptTask { on_crash: OnCrash::Fail.into(), ..script(&text) };
+    let once = installation.send_as(Work::Script(once), true).await;
+    let result = installation.result().await;
+    assert_eq!((&result.task_id, result.error_class()), (&once.id, ErrorClass::ExecutorLost));
+    assert!(!trace.exists(), "nobody can say that it was not run before");
+    installation.send_as(Work::Script(script(&text)), true).await;
+    assert_eq!(installation.result().await.outcome(), Outcome::Succeeded);
+    assert!(trace.exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

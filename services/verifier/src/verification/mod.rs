@@ -390,6 +390,7 @@ impl Steps {
             step_id: begin.step_id.clone(),
             attempt: begin.attempt,
             fence: None,
+            resent: false,
             step_key: format!("{}.{}.{}", begin.run_id, begin.stage_id, step),
             timeout_ms: 0,
             traceparent: begin.traceparent.clone(),

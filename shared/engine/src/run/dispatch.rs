@@ -153,6 +153,7 @@ impl Attempt<'_> {
             step_id: step.id.clone(),
             attempt: self.number,
             fence: None,
+            resent: false,
             step_key: self.step_key(),
             timeout_ms: step.timeout_ms,
             traceparent: self.traceparent(),

@@ -136,7 +136,7 @@ impl RunPart {
             took: run.ended_ms.map(|ended| duration(ended - run.started_ms)),
             trace_id: run.trace_id.clone(),
             going_on: run.status != RunStatus::Finished,
-            can_roll_back: run.stages.iter().rev().filter(|stage| is_live(stage)).map(|s| s.id.clone()).collect(),
+            can_roll_back: live_stages(run),
             waits: run.waiting.iter().filter(|waiting| !asks_people(run, waiting)).map(wait).collect(),
             asks: run.approvals.iter().map(|approval| ask(approval, viewer)).collect(),
             columns: columns(run),
@@ -144,9 +144,12 @@ impl RunPart {
     }
 }
 
-fn is_live(stage: &StageView) -> bool {
-    let undone = stage.status == StageStatus::RollingBack || stage.outcome == Some(Outcome::RolledBack);
-    stage.environment.is_some() && stage.promoted_ms.is_some() && !undone
+/// Stages that can be rolled back, the last one first; none once the run has ended.
+fn live_stages(run: &RunView) -> Vec<String> {
+    if run.status == RunStatus::Finished {
+        return Vec::new();
+    }
+    run.stages.iter().rev().filter(|stage| stage.is_live()).map(|stage| stage.id.clone()).collect()
 }
 
 /// An approval has a card of its own.
