@@ -74,9 +74,9 @@ pub(crate) async fn apply(client: &Client, options: &ApplyOptions, json: bool) -
     let files = read(&options.path)?;
     // With others kept, these may name what only the server knows: it checks them all together.
     let documents = if options.keep_others {
-        format!("documents of {} {}", files.len(), if files.len() == 1 { "file" } else { "files" })
+        format!("the documents of {}", show::counted(files.len(), "file"))
     } else {
-        format!("{} documents", check(&files, json)?)
+        show::counted(check(&files, json)?, "document")
     };
     let stored: Stored = client.get("/configuration", &()).await?;
     let request = ReplaceConfiguration {

@@ -11,6 +11,7 @@ mod suite;
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -56,7 +57,12 @@ struct Connection {
 const CONNECTION: &str = "connection.json";
 
 pub(crate) async fn up(options: UpOptions) -> Result<()> {
-    fs::create_dir_all(&options.state).with_context(|| format!("create {}", options.state.display()))?;
+    // The journal and the read model hold what only the installation's people may read.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&options.state)
+        .with_context(|| format!("create {}", options.state.display()))?;
     if options.detach { detached::start(&options).await } else { suite::run(&options).await }
 }
 

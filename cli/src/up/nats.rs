@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -38,7 +38,11 @@ impl PrivateNats {
     /// while another process uses this state directory.
     pub(crate) async fn start(state: &Path) -> Result<Self> {
         let directory = state.join("nats");
-        fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .with_context(|| format!("create {}", directory.display()))?;
         let claim = claim(&directory)?;
         stop_leftover(&directory).await?;
         let binary = find_binary()?;

@@ -20,6 +20,7 @@ use cdflow_protocol::{
 use super::{
     dispatch::{Attempt, end_verification, release_lock},
     scope::LazyScope,
+    standing::Standing,
     state::{LockState, Run, StagePhase, Started, StepPhase, StepRef},
     timing,
 };
@@ -172,6 +173,10 @@ impl<'a> Deciding<'a> {
     /// Starts or skips the step that a stage has come to.
     fn consider_step(&mut self, started: &Started, at: StepRef) {
         let step = started.step(at);
+        if !at.rollback && self.has_lost_its_base(started, at.stage) {
+            let end = self.end_of(at, Outcome::Cancelled, Standing::RolledBack.sentence());
+            return self.finish(end);
+        }
         let skip = if at.rollback { self.not_needed_to_undo(started, at) } else { self.not_after_trouble(started, at) };
         if let Some(reason) = skip {
             return self.skip(at, reason);
@@ -184,6 +189,19 @@ impl<'a> Deciding<'a> {
             Ok(false) => self.skip(at, "an earlier step of the stage did not end well"),
             Err(message) => self.misconfigured(at, message),
         }
+    }
+
+    /// A deploy stage that has changed nothing yet, and would not be started now: what it needs was rolled back while it
+    /// waited for people or for the lock.
+    fn has_lost_its_base(&self, started: &Started, stage: usize) -> bool {
+        let (plan, state) = (&started.plan.stages[stage], &self.run.stages[stage]);
+        plan.deploy.is_some()
+            && !state.changed
+            && state.trouble.is_none()
+            && self.run.standing(started, stage) == Standing::RolledBack
+            && LazyScope::new(&self.run, started, self.id, stage)
+                .holds(plan.condition.as_deref(), Standing::RolledBack.status())
+                .is_ok_and(|goes_on| !goes_on)
     }
 
     /// What is true of a stage for the conditions of its steps.

@@ -309,6 +309,16 @@ fn what_was_approved_after_its_base_was_rolled_back_is_not_deployed() {
 }
 
 #[test]
+fn a_deploy_stage_that_waits_for_people_gives_up_when_its_base_is_rolled_back() {
+    let mut prod = canary("prod", &["staging"], "prod-vms");
+    prod.steps.insert(0, approve("ask"));
+    let world = World::new(&plan(vec![canary("staging", &[], "staging-vms"), prod]));
+    let world = world.live("staging-vms", "v1").live("prod-vms", "v1").when("prod/ask", roll_back("staging")).finish();
+    assert_eq!((world.outcome(), world.stages().as_str()), (Outcome::RolledBack, "prod=cancelled staging=rolled-back"));
+    assert_eq!(world.step("prod", "observe").map(|(outcome, _)| outcome), Some(Outcome::Skipped));
+}
+
+#[test]
 fn commands_for_a_run_that_has_ended_or_never_was_are_refused() {
     let mut world = prod().finish();
     for command in [cancel(), roll_back("prod")] {
