@@ -180,6 +180,7 @@ struct Pull {
     until: Instant,
 }
 
+#[expect(clippy::large_enum_variant, reason = "made for every task: a box would be an allocation each")]
 enum Next {
     Task(jetstream::Message),
     /// The server has ended this request early, and said why.
