@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{UpOptions, nats::PrivateNats, write_connection, write_private};
 use crate::{settings::Settings, show};
 
-/// Who the command line is until somebody logs in: may look, apply and start, and is in no group.
+/// Who the command line is at first. The console lets it in until the first `Person` is applied; after that it is
+/// somebody who logs in (`cdflow login-link`, `cdflow login`).
 const OPERATOR: &str = "operator";
 
 /// Runs until SIGTERM, SIGINT or the end of a service.
