@@ -38,7 +38,7 @@ async fn a_ci_event_becomes_a_verified_production_release_and_a_bad_one_is_taken
 
     // The first release: nothing to compare with, so guards decide.
     assert_eq!(suite.publish(&shop, "v1.0.0").await.unwrap(), 202);
-    let run = suite.until("1", 2 * MINUTE, "waiting for approval", waits_for_approval).await.unwrap();
+    let run = suite.until("1", 5 * MINUTE, "waiting for approval", waits_for_approval).await.unwrap();
     for id in ["dev", "qa", "staging"] {
         assert_eq!(stage(&run, id).outcome, Some(Outcome::Succeeded), "{id}");
     }
@@ -52,7 +52,7 @@ async fn a_ci_event_becomes_a_verified_production_release_and_a_bad_one_is_taken
 
     suite.log_in("ana").unwrap();
     suite.done(&["approve", "1", "--no-watch", "--comment", "first one"]).unwrap();
-    let run = suite.until("1", 4 * MINUTE, "live", is_live_or_over).await.unwrap();
+    let run = suite.until("1", 10 * MINUTE, "live", is_live_or_over).await.unwrap();
     assert_eq!(run.status, RunStatus::Watching, "{}", run.reason);
     assert!(verdicts(stage(&run, "prod")).iter().all(|verdict| verdict.basis == Basis::Guards));
 
@@ -62,9 +62,9 @@ async fn a_ci_event_becomes_a_verified_production_release_and_a_bad_one_is_taken
 
     // A good release: canary against control.
     assert_eq!(suite.publish(&shop, "v1.1.0").await.unwrap(), 202);
-    suite.until("2", 2 * MINUTE, "waiting for approval", waits_for_approval).await.unwrap();
+    suite.until("2", 5 * MINUTE, "waiting for approval", waits_for_approval).await.unwrap();
     suite.done(&["approve", "2", "--no-watch"]).unwrap();
-    let run = suite.until("2", 4 * MINUTE, "live", is_live_or_over).await.unwrap();
+    let run = suite.until("2", 10 * MINUTE, "live", is_live_or_over).await.unwrap();
     assert_eq!(run.status, RunStatus::Watching, "{}", run.reason);
     let prod = verdicts(stage(&run, "prod"));
     assert_eq!(prod.len(), 3, "one verdict at each weight");
@@ -75,10 +75,10 @@ async fn a_ci_event_becomes_a_verified_production_release_and_a_bad_one_is_taken
 
     // A bad release: its fault shows only in production.
     assert_eq!(suite.publish(&shop, "v1.2.0").await.unwrap(), 202);
-    let run = suite.until("3", 2 * MINUTE, "waiting for approval", waits_for_approval).await.unwrap();
+    let run = suite.until("3", 5 * MINUTE, "waiting for approval", waits_for_approval).await.unwrap();
     assert_eq!(stage(&run, "staging").outcome, Some(Outcome::Succeeded));
     suite.done(&["approve", "3", "--no-watch"]).unwrap();
-    let run = suite.until("3", 2 * MINUTE, "taken back", |run| run.outcome.is_some()).await.unwrap();
+    let run = suite.until("3", 5 * MINUTE, "taken back", |run| run.outcome.is_some()).await.unwrap();
     assert_eq!(run.outcome, Some(Outcome::RolledBack), "{}", run.reason);
     let prod = verdicts(stage(&run, "prod"));
     assert_eq!(prod.len(), 1, "it did not get beyond 5 %");

@@ -54,7 +54,7 @@ async fn configuration_is_replaced_only_from_the_revision_that_was_read() {
 async fn input_from_outside_is_refused_before_services_are() {
     let server = NatsServer::start(SyncMode::Default).await.expect("a server");
     let options = Options::new(server.url(), "test");
-    install(&options, &NewInstallation { max_bytes: 400_000, ..Default::default() }).await.expect("installed");
+    install(&options, &NewInstallation { max_bytes: 1_000_000, ..Default::default() }).await.expect("installed");
     let bus = Bus::connect(&options).await.expect("connected");
     let signal = |id: usize| Signal { id: id.to_string(), payload: vec![1; 5_000], ..Default::default() };
     bus.send_outside_signals(AggregateKind::Run, vec![signal(0)]).await.expect("there is room");
