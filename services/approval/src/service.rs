@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cdflow_bus::Bus;
 use cdflow_journal::JournalOptions;
 use cdflow_telemetry::health;
@@ -20,14 +20,7 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
     let checks = vec![bus.health()];
     tokio::try_join!(
         async { Ok(cdflow_journal::serve::<Approval>(bus, journal, Arc::new(Log), stop.clone()).await?) },
-        async {
-            match options.health {
-                Some(address) => health::serve(address, checks, stop.clone())
-                    .await
-                    .with_context(|| format!("answer health checks on {address}")),
-                None => Ok(()),
-            }
-        },
+        health::serve(options.health, checks, stop.clone()),
     )?;
     Ok(())
 }

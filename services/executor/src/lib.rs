@@ -29,7 +29,7 @@ pub use log::{Line, StepLog};
 pub use options::Options;
 pub use redact::Redactor;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use cdflow_bus::Bus;
 use cdflow_telemetry::health;
 use cdflow_worker::{Worker, WorkerOptions};
@@ -61,13 +61,6 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
         Worker::new(bus.clone(), worker_options).run(Executor::new(surroundings.clone()), stop.clone())
     });
     tracing::info!(executor = %instance, pools = %pools.join(","), "ready for tasks");
-    tokio::try_join!(async { Ok(try_join_all(workers).await?) }, async {
-        match options.health {
-            Some(address) => health::serve(address, checks, stop.clone())
-                .await
-                .with_context(|| format!("answer health checks on {address}")),
-            None => Ok(()),
-        }
-    })?;
+    tokio::try_join!(async { Ok(try_join_all(workers).await?) }, health::serve(options.health, checks, stop.clone()))?;
     Ok(())
 }

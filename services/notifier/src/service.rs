@@ -1,6 +1,6 @@
 //! Wiring: journal in, feed out.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cdflow_bus::Bus;
 use cdflow_journal::{Positions, ReadCommit, Reader};
 use cdflow_protocol::{streams, subjects};
@@ -22,14 +22,7 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
     let bus = Bus::connect(&bus_options.named("notifier")).await?;
     let checks = vec![bus.health()];
     let feed = Feed::new(&bus.installation().id, &options.console_url);
-    tokio::try_join!(tell(bus, feed, stop.clone()), async {
-        match options.health {
-            Some(address) => health::serve(address, checks, stop.clone())
-                .await
-                .with_context(|| format!("answer health checks on {address}")),
-            None => Ok(()),
-        }
-    })?;
+    tokio::try_join!(tell(bus, feed, stop.clone()), health::serve(options.health, checks, stop.clone()))?;
     Ok(())
 }
 

@@ -28,13 +28,10 @@ pub async fn run(options: Options, bus: BusOptions, stop: CancellationToken) -> 
     let checks = vec![bus.health()];
     let runs = cdflow_journal::serve::<Run>(bus.clone(), options.journal(), Arc::new(SpanObserver), stop.clone());
     let locks = cdflow_journal::serve::<Lock>(bus, options.journal(), Arc::new(NoObserver), stop.clone());
-    tokio::try_join!(async { runs.await.context("runs") }, async { locks.await.context("locks") }, async {
-        match options.health {
-            Some(address) => health::serve(address, checks, stop.clone())
-                .await
-                .with_context(|| format!("answer health checks on {address}")),
-            None => Ok(()),
-        }
-    })?;
+    tokio::try_join!(
+        async { runs.await.context("runs") },
+        async { locks.await.context("locks") },
+        health::serve(options.health, checks, stop.clone())
+    )?;
     Ok(())
 }

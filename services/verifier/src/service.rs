@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cdflow_bus::Bus;
 use cdflow_journal::JournalOptions;
 use cdflow_telemetry::health;
@@ -26,19 +26,10 @@ pub async fn run(options: Options, bus_options: cdflow_bus::Options, stop: Cance
     let bus = Bus::connect(&bus_options.named("verifier")).await?;
     let instance = cdflow_telemetry::instance_name();
     tokio::try_join!(
-        serve_health(&options, &bus, &stop),
+        health::serve(options.health, vec![bus.health()], stop.clone()),
         decide(&options, &bus, &instance, &stop),
         collect(&options, &bus, &instance, &stop),
     )?;
-    Ok(())
-}
-
-async fn serve_health(options: &Options, bus: &Bus, stop: &CancellationToken) -> Result<()> {
-    if let Some(address) = options.health {
-        health::serve(address, vec![bus.health()], stop.clone())
-            .await
-            .with_context(|| format!("answer health checks on {address}"))?;
-    }
     Ok(())
 }
 

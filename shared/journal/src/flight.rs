@@ -15,7 +15,6 @@ use crate::{
     dead_letter,
     dispatch::Batch,
     partition::{Ended, Happened, Partition},
-    time::wall_clock,
 };
 
 /// A group that has been sent.
@@ -52,7 +51,7 @@ impl<A: Aggregate> Partition<A> {
     }
 
     fn send(&mut self, group: Group<A>) {
-        let time_ms = self.time.read(wall_clock());
+        let time_ms = self.time.read(cdflow_protocol::wall_clock());
         let dispatched_through = self.dispatch.through(self.tail.sequence);
         let body: Bytes = group.entries.close(&Commit {
             incarnation: self.incarnation,
@@ -190,7 +189,7 @@ impl<A: Aggregate> Partition<A> {
         self.commits_since_checkpoint = 0;
         let snapshot = Snapshot {
             position: self.tail.clone(),
-            time_ms: self.time.read(wall_clock()),
+            time_ms: self.time.read(cdflow_protocol::wall_clock()),
             incarnation: self.incarnation,
             epoch: self.epoch,
             dispatched_through: self.dispatch.through(self.tail.sequence),

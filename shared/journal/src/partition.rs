@@ -40,7 +40,7 @@ use crate::{
     population::{Finished, Population},
     takeover::Taken,
     tasks::{Announced, Outstanding},
-    time::{PartitionTime, wall_clock},
+    time::PartitionTime,
 };
 
 /// What all partitions of one `serve` share.
@@ -387,7 +387,7 @@ impl<A: Aggregate> Partition<A> {
         if self.ticking || self.stopping.is_some() {
             return None;
         }
-        let wait = self.population.timers.next()?.saturating_sub(wall_clock()).clamp(0, 60_000);
+        let wait = self.population.timers.next()?.saturating_sub(cdflow_protocol::wall_clock()).clamp(0, 60_000);
         Some(Duration::from_millis(wait.unsigned_abs()))
     }
 

@@ -26,7 +26,7 @@ use crate::{
     dispatch::Batch,
     history, inbox,
     population::{Place, Population},
-    time::{PartitionTime, wall_clock},
+    time::PartitionTime,
 };
 
 /// What a takeover works on.
@@ -135,7 +135,7 @@ async fn claim<A: Aggregate>(ground: &Ground<'_>, prepared: Prepared<A>) -> Resu
         if fold.epoch >= epoch {
             return Err(Interrupted::Overtaken);
         }
-        let time_ms = fold.time.read(wall_clock());
+        let time_ms = fold.time.read(cdflow_protocol::wall_clock());
         let commit = Commit {
             incarnation: installation.incarnation,
             epoch,

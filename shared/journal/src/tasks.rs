@@ -18,7 +18,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::{Error, time::wall_clock};
+use crate::Error;
 
 /// What workers have said lately; shared by the partitions of one `serve`.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ pub(crate) async fn age_of_stream(bus: &Bus) -> Result<Duration, Error> {
 
 fn age(stream: &Stream) -> Duration {
     let created = i64::try_from(stream.cached_info().created.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-    Duration::from_millis(u64::try_from(wall_clock() - created).unwrap_or(0))
+    Duration::from_millis(u64::try_from(cdflow_protocol::wall_clock() - created).unwrap_or(0))
 }
 
 /// Which of these tasks TASKS does not hold, and how old it is. Asks the stream's leader, once for each task.

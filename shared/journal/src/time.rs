@@ -1,17 +1,6 @@
 //! Partition time: never goes back, whatever the clocks of its owners do (rule 16).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use cdflow_protocol::UnixMillis;
-
-/// The wall clock of this machine.
-pub(crate) fn wall_clock() -> UnixMillis {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| UnixMillis::try_from(since.as_millis()).ok())
-        .unwrap_or(0)
-}
 
 /// max(last commit, clock).
 #[derive(Debug, Clone, Copy, Default)]

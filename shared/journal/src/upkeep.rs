@@ -23,7 +23,6 @@ use crate::{
     partition::{Happened, Partition, Site, Then},
     takeover::{self, Interrupted},
     tasks::{self, missing_in_stream},
-    time::wall_clock,
 };
 
 /// Workers announce what they hold once a second: after this much listening, a task that was not heard of is not held.
@@ -39,7 +38,7 @@ impl<A: Aggregate> Partition<A> {
     /// A deadline has passed: first everything that was stored before now is decided (rule 16).
     pub(crate) fn begin_ticks(&mut self) {
         self.ticking = true;
-        let (site, number, time) = (self.site.clone(), self.number, self.time.read(wall_clock()));
+        let (site, number, time) = (self.site.clone(), self.number, self.time.read(cdflow_protocol::wall_clock()));
         self.work.spawn(async move {
             let through = last_signal(&site, number).await;
             Happened::Drain { through, then: Then::Ticks(time) }
@@ -50,7 +49,7 @@ impl<A: Aggregate> Partition<A> {
     pub(crate) fn tick(&mut self, time: UnixMillis) {
         self.ticking = false;
         for id in self.population.timers.take_due(time) {
-            let now = self.time.read(wall_clock());
+            let now = self.time.read(cdflow_protocol::wall_clock());
             if !self.decide_input(&id, Input::Tick, now) {
                 self.population.timers.set(&id, Some(now + TICK_AGAIN_MS));
             }
@@ -178,7 +177,7 @@ impl<A: Aggregate> Partition<A> {
             }
             tracing::warn!(aggregate = id, task, "a task has vanished: its aggregate decides what to do");
             self.site.options.metrics.tasks_lost.add(1);
-            let now = self.time.read(wall_clock());
+            let now = self.time.read(cdflow_protocol::wall_clock());
             self.decide_input(&id, Input::TaskLost(task.clone()), now);
         }
         self.outstanding.seen(tasks);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use axum::{Router, http::StatusCode, routing::get};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -9,11 +10,21 @@ use tokio_util::sync::CancellationToken;
 /// What is wrong now, if anything: see `cdflow_bus::Bus::health`.
 pub type Check = watch::Receiver<Option<String>>;
 
-/// Answers until `stop`. `/readyz` is 503 with the reasons while any check has one.
+/// Answers on `address` until `stop`; without one there is nothing to do. `/readyz` is 503 with the reasons while any
+/// check has one.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn serve(address: SocketAddr, checks: Vec<Check>, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(address: Option<SocketAddr>, checks: Vec<Check>, stop: CancellationToken) -> anyhow::Result<()> {
+    match address {
+        Some(address) => {
+            answer(address, checks, stop).await.with_context(|| format!("answer health checks on {address}"))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn answer(address: SocketAddr, checks: Vec<Check>, stop: CancellationToken) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     let router =
         Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(async move || ready(&checks)));
